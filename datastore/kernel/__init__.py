@@ -1,0 +1,1 @@
+"""Pure functions on bytes: digests and chunk boundaries. No I/O, no clock, no randomness."""
