@@ -1,0 +1,1 @@
+"""Structures made of chunks: file manifests and ordered, history-independent maps."""

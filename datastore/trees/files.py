@@ -1,0 +1,240 @@
+"""A dataset as a tree: path -> file entry, under one root record.
+
+The format is in ``docs/reference/format/dataset.md``.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import msgpack
+
+from datastore.errors import FormatError
+from datastore.kernel.chunking import CHUNKERS, DEFAULT_CHUNKER
+from datastore.kernel.hashing import DIGEST_SIZE, Digest
+from datastore.trees import prolly
+from datastore.trees.manifest import INLINE_CHUNKS, MAX_DEPTH, ChunkRef, Content
+from datastore.trees.prolly import NodeReader, NodeWriter, Shape, Tree
+
+FORMAT: Final = 1
+SHAPE: Final = Shape(leaf_rows=128)
+"""Fixed for every dataset, so that equal files always give equal roots: a row takes about 80
+bytes, which makes a leaf about 10 KB."""
+SELF_KEY: Final = b"."
+"""The one key of a dataset that is a single file: a pointer can be renamed without a new root."""
+MAX_LINK_SIZE: Final = 4096
+
+
+class Kind(enum.IntEnum):
+    """What an entry is."""
+
+    FILE = 0
+    EXECUTABLE = 1
+    LINK = 2
+    DIRECTORY = 3
+
+
+class Entry(NamedTuple):
+    """One row of a dataset."""
+
+    kind: Kind
+    content: Content = Content(0, b"")
+    """Of a file; empty for a link or an (empty) directory."""
+    target: bytes = b""
+    """Of a link, as the file system gives it."""
+    name: str = ""
+    """The path as the file system spells it, where that is not the key (Unicode NFC)."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file; 0 for a link or a directory."""
+        return self.content.size
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the entry has content."""
+        return self.kind <= Kind.EXECUTABLE
+
+
+@dataclass(frozen=True, slots=True)
+class FileTree:
+    """A version of a dataset."""
+
+    root: Digest
+    """Names the root record."""
+    tree: Tree
+    files: int
+    """Files and links; empty directories do not count."""
+    bytes: int
+    """Sum of the files' sizes."""
+
+
+def encode_entry(entry: Entry) -> bytes:
+    """Encodes an entry as a tree's value."""
+    row: list[object] = [int(entry.kind)]
+    if entry.is_file:
+        row += [entry.content.size, entry.content.digest]
+        if entry.content.chunks:
+            row.append([chunk.size for chunk in entry.content.chunks])
+            row.append(b"".join([chunk.digest for chunk in entry.content.chunks]))
+        elif entry.content.depth:
+            row.append(entry.content.depth)
+    elif entry.kind is Kind.LINK:
+        row.append(entry.target)
+    if entry.name:
+        row.append(entry.name)
+    packed: bytes = msgpack.packb(row)
+    return packed
+
+
+def decode_entry(value: bytes) -> Entry:
+    """Decodes a tree's value.
+
+    Raises:
+        FormatError: It is no entry of this format.
+    """
+    try:
+        row = msgpack.unpackb(value)
+        kind = Kind(row[0])
+        name = row.pop() if type(row[-1]) is str else ""
+        entry = _assemble(kind, row, name)
+        sound = encode_entry(entry) == value
+    except (ValueError, TypeError, IndexError, msgpack.UnpackException) as error:
+        raise FormatError(f"a file entry is malformed: {error}") from error
+    if not sound:
+        raise FormatError("a file entry is not in its canonical form")
+    return entry
+
+
+def _assemble(kind: Kind, row: list[object], name: str) -> Entry:
+    if kind is Kind.DIRECTORY:
+        return Entry(kind, name=name)
+    if kind is Kind.LINK:
+        target = row[1]
+        if type(target) is not bytes or not 0 < len(target) <= MAX_LINK_SIZE:
+            raise ValueError("link target")
+        return Entry(kind, target=target, name=name)
+    size, digest = row[1], row[2]
+    if type(size) is not int or size < 0 or type(digest) is not bytes or len(digest) != DIGEST_SIZE:
+        raise ValueError("size or digest")
+    content = Content(size, digest)
+    if len(row) == 5:
+        content = content._replace(depth=1, chunks=_inline(row[3], row[4], size))
+    elif len(row) == 4:
+        if type(row[3]) is not int or not 0 < row[3] <= MAX_DEPTH:
+            raise ValueError("manifest depth")
+        content = content._replace(depth=row[3])
+    return Entry(kind, content, name=name)
+
+
+def _inline(sizes: object, joined: object, total: int) -> tuple[ChunkRef, ...]:
+    if type(sizes) is not list or type(joined) is not bytes:
+        raise ValueError("inline manifest")
+    if not 2 <= len(sizes) <= INLINE_CHUNKS or len(joined) != DIGEST_SIZE * len(sizes):
+        raise ValueError("inline manifest length")
+    if any(type(size) is not int or size <= 0 for size in sizes) or sum(sizes) != total:
+        raise ValueError("inline manifest sizes")
+    return tuple(
+        ChunkRef(joined[at * DIGEST_SIZE : (at + 1) * DIGEST_SIZE], size)
+        for at, size in enumerate(sizes)
+    )
+
+
+def seal(tree: Tree, files: int, size: int, writer: NodeWriter) -> FileTree:
+    """Writes a version's root record.
+
+    Args:
+        tree: Path -> entry.
+        files: Files and links in it.
+        size: Sum of the files' sizes, in bytes.
+        writer: Where the record goes.
+    """
+    record: bytes = msgpack.packb(
+        [
+            "files",
+            FORMAT,
+            DEFAULT_CHUNKER,
+            tree.shape.leaf_rows,
+            tree.shape.inner_rows,
+            tree.level,
+            tree.rows,
+            files,
+            size,
+            tree.top,
+        ]
+    )
+    return FileTree(writer.put_node(record), tree, files, size)
+
+
+def load(root: Digest, reader: NodeReader) -> FileTree:
+    """Reads a version's root record.
+
+    Raises:
+        NotFoundError: It is not stored.
+        FormatError: It is no root of a dataset, or of a newer format.
+    """
+    (record,) = reader.read_nodes((root,))
+    try:
+        kind, version, chunker, leaf, inner, level, rows, files, size, top = msgpack.unpackb(record)
+    except (ValueError, TypeError, msgpack.UnpackException) as error:
+        raise FormatError("the root record of a dataset is malformed") from error
+    if kind != "files" or version != FORMAT or chunker not in CHUNKERS:
+        raise FormatError(
+            f"the root record is of kind {kind!r}, format {version!r}, chunker {chunker!r}",
+            hint="a newer datastore wrote it: pip install --upgrade datastore-ml",
+        )
+    numbers = (leaf, inner, level, rows, files, size)
+    if any(type(number) is not int or number < 0 for number in numbers):
+        raise FormatError("the root record of a dataset holds no sound counts")
+    if type(top) is not bytes or len(top) != DIGEST_SIZE or leaf < 4 or inner < 4:
+        raise FormatError("the root record of a dataset names no sound tree")
+    return FileTree(root, Tree(Shape(leaf, inner), top, level, rows), files, size)
+
+
+def build(rows: Iterable[tuple[bytes, bytes]], writer: NodeWriter) -> Tree:
+    """Builds a dataset's tree from its rows, keys strictly increasing."""
+    return prolly.build(rows, SHAPE, writer)
+
+
+def entries(version: FileTree, reader: NodeReader) -> Iterator[tuple[str, Entry]]:
+    """Lists a version's paths and entries in key order."""
+    for key, value in prolly.scan(version.tree, reader):
+        yield decode_key(key), decode_entry(value)
+
+
+def scan(
+    version: FileTree, reader: NodeReader, *, start: bytes = b"", stop: bytes | None = None
+) -> Iterator[tuple[bytes, bytes]]:
+    """Lists a version's keys and encoded entries in key order, from `start` and before `stop`."""
+    return prolly.scan(version.tree, reader, start=start, stop=stop)
+
+
+def decode_key(key: bytes) -> str:
+    """Reads a path.
+
+    Raises:
+        FormatError: It is not UTF-8.
+    """
+    try:
+        return key.decode()
+    except UnicodeDecodeError as error:
+        raise FormatError(f"a path in the dataset is not UTF-8: {key!r}") from error
+
+
+def key_range(path: str) -> tuple[bytes, bytes | None]:
+    """Returns the range of keys of a path and all below it; ``""`` is the whole dataset.
+
+    The range may hold keys of siblings (``a.txt`` lies between ``a`` and ``a/b``): see `is_within`.
+    """
+    if not path:
+        return b"", None
+    key = path.encode()
+    return key, key + b"0"
+
+
+def is_within(key: bytes, path: bytes) -> bool:
+    """Whether a key is a path or lies below it; ``b""`` is the whole dataset."""
+    return not path or key == path or key.startswith(path + b"/")
