@@ -1,0 +1,1 @@
+"""The user's files and their Git repository: pointers, scan, checkout, ignore rules."""
