@@ -1,0 +1,328 @@
+"""`Repository`: everything that the command line can do, as one typed object."""
+
+from __future__ import annotations
+
+import io
+import os
+import platform
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Self
+
+from datastore import config, maintenance
+from datastore.errors import FormatError, NotFoundError
+from datastore.maintenance import RebuildResult, VerifyResult
+from datastore.progress import SILENT, Progress
+from datastore.workspace import adding, comparing, drivers, history, merging, reading, restoring
+from datastore.workspace.changes import DiffCounts, DiffResult
+from datastore.workspace.checkout import CheckedOut
+from datastore.workspace.comparing import LogEntry
+from datastore.workspace.diagnosis import Check, DoctorResult, diagnose
+from datastore.workspace.git import Git
+from datastore.workspace.ingest import AddResult
+from datastore.workspace.layout import Workspace, initialize
+from datastore.workspace.merging import MergeResult
+from datastore.workspace.reading import LsEntry
+from datastore.workspace.restoring import CheckoutResult
+from datastore.workspace.status import StatusResult
+
+__all__ = [
+    "AddResult",
+    "Check",
+    "CheckedOut",
+    "CheckoutResult",
+    "DiffCounts",
+    "DiffResult",
+    "DoctorResult",
+    "LogEntry",
+    "LsEntry",
+    "MergeResult",
+    "RebuildResult",
+    "Repository",
+    "StatusResult",
+    "VerifyResult",
+]
+
+StrPath = str | os.PathLike[str]
+
+
+class Repository:
+    """Data versions beside the code, in one Git worktree; a context manager.
+
+    Made by `init` or `open`. Paths are relative to the directory that was opened. An instance
+    belongs to one thread; several instances, processes and machines may work at once.
+
+    Args:
+        workspace: The opened workspace.
+    """
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+
+    @classmethod
+    def init(cls, path: StrPath = ".", *, index_directory: StrPath | None = None) -> Repository:
+        """Begins to version data in the Git repository that `path` is in; fine to call again.
+
+        Writes ``.datastore/config.yaml`` and ``.gitattributes``, and tells Git how to show and
+        merge pointers. Nothing is staged or committed.
+
+        Args:
+            path: A directory in the worktree.
+            index_directory: On a local disk, for a repository on a network file system.
+
+        Raises:
+            NotFoundError: There is no Git repository.
+            StorageError: The files cannot be written.
+        """
+        git = Git.discover(Path(path))
+        initialize(git.worktree)
+        drivers.install(git)
+        git.close()
+        return cls.open(path, index_directory=index_directory)
+
+    @classmethod
+    def open(cls, path: StrPath = ".", *, index_directory: StrPath | None = None) -> Repository:
+        """Opens the repository that `path` is in.
+
+        Args:
+            path: A directory in the worktree; relative paths start here.
+            index_directory: On a local disk, for a repository on a network file system.
+
+        Raises:
+            NotFoundError: There is no Git repository, or `init` was never run in it.
+            FormatError: A newer version made it.
+        """
+        git = Git.discover(Path(path))
+        if not (git.worktree / config.DIRECTORY / config.PROJECT_FILE).exists():
+            raise NotFoundError(
+                f"no datastore in the Git repository {git.worktree}",
+                hint="begin with: datastore init",
+                where=str(git.worktree),
+            )
+        index = Path(index_directory) if index_directory is not None else None
+        return cls(Workspace(git, Path(path).resolve(), index_directory=index))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the store."""
+        self._workspace.close()
+
+    @property
+    def top(self) -> Path:
+        """The top of the Git worktree."""
+        return self._workspace.top
+
+    def add(self, paths: StrPath | Sequence[StrPath], *, progress: Progress = SILENT) -> AddResult:
+        """Stores files and directories as new versions and writes their pointers.
+
+        The user's files are read, never moved, linked or changed. A path inside a dataset renews
+        that part only; one that is gone from disk is taken out.
+
+        Args:
+            paths: One path or several.
+            progress: Told of bytes done.
+
+        Raises:
+            NotFoundError: A path does not exist.
+            UsageError: A path cannot be a dataset, or holds something that cannot be in one.
+            ConflictError: A file changed while it was read.
+            StorageError: A file cannot be read, or the store cannot be written.
+        """
+        return adding.add(self._workspace, self._relative(paths), progress)
+
+    def status(
+        self, paths: StrPath | Sequence[StrPath] = (), *, progress: Progress = SILENT
+    ) -> StatusResult:
+        """Compares the files on disk with the versions that their pointers name.
+
+        Args:
+            paths: Datasets, directories of datasets, or paths in a dataset; none for all.
+            progress: Told of bytes read.
+
+        Raises:
+            NotFoundError: A path leads to no dataset.
+            StorageError: A file cannot be read.
+        """
+        return comparing.status(self._workspace, self._relative(paths), progress)
+
+    def diff(
+        self,
+        old: str | None = None,
+        new: str | None = None,
+        paths: StrPath | Sequence[StrPath] = (),
+        *,
+        progress: Progress = SILENT,
+    ) -> DiffResult:
+        """Compares two versions file by file, or one with the files on disk.
+
+        Args:
+            old: A revision, or a range ``A..B`` or ``A...B``; HEAD where None.
+            new: A revision; the files on disk where None.
+            paths: Only these; all datasets where empty.
+            progress: Told of bytes read.
+
+        Raises:
+            NotFoundError: No such revision or path, or the store lacks a version.
+        """
+        return comparing.diff(self._workspace, old, new, self._relative(paths), progress)
+
+    def log(
+        self, paths: StrPath | Sequence[StrPath] = (), *, limit: int | None = None
+    ) -> Iterator[LogEntry]:
+        """Lists the versions in Git's history, newest first.
+
+        Args:
+            paths: Datasets; all where empty.
+            limit: At most so many entries.
+
+        Raises:
+            NotFoundError: There are no commits.
+        """
+        return comparing.log(self._workspace, self._relative(paths), limit)
+
+    def checkout(
+        self,
+        rev: str | None = None,
+        paths: StrPath | Sequence[StrPath] = (),
+        *,
+        force: bool = False,
+        progress: Progress = SILENT,
+    ) -> CheckoutResult:
+        """Puts a version's files into the workspace.
+
+        No Git ref moves. With a revision, the pointers of whole datasets follow in the workspace,
+        as Git's own ``checkout REV -- PATH`` changes files.
+
+        Args:
+            rev: The revision; the pointers in the workspace where None.
+            paths: Datasets or paths in them; all datasets where empty.
+            force: Replace files whose content no version has.
+            progress: Told of bytes written.
+
+        Raises:
+            ConflictError: Files would be lost; nothing was changed.
+            NotFoundError: No such revision or path, or the store lacks the version.
+            CorruptionError: The store is damaged.
+        """
+        return restoring.checkout(
+            self._workspace, rev, self._relative(paths), progress, force=force
+        )
+
+    def ls(
+        self, path: StrPath = "", *, rev: str | None = None, recursive: bool = False
+    ) -> Iterator[LsEntry]:
+        """Lists datasets, or what is in one.
+
+        Args:
+            path: A dataset or a path in one; every dataset where empty.
+            rev: The revision; the pointers in the workspace where None.
+            recursive: List every file, not one level.
+
+        Raises:
+            NotFoundError: No such revision or path, or the store lacks the version.
+        """
+        return reading.ls(self._workspace, self._path(path), rev, recursive=recursive)
+
+    def open_file(self, path: StrPath, *, rev: str | None = None) -> io.BufferedReader:
+        """Opens a stored file for reading: seekable, every byte verified, no checkout needed.
+
+        Args:
+            path: A file in a dataset, or a dataset that is a file.
+            rev: The revision; the pointers in the workspace where None.
+
+        Raises:
+            NotFoundError: No such revision or path, or the store lacks the version.
+            UsageError: It is a directory or a link.
+        """
+        return reading.open_file(self._workspace, self._path(path), rev)
+
+    def read(self, path: StrPath, *, rev: str | None = None) -> bytes:
+        """Returns the content of a stored file; see `open_file`."""
+        with self.open_file(path, rev=rev) as file:
+            return file.read()
+
+    def verify(
+        self,
+        *,
+        revs: Sequence[str] | None = None,
+        quick: bool = False,
+        progress: Progress = SILENT,
+    ) -> VerifyResult:
+        """Checks that all that is stored can be read back, and that no version lacks anything.
+
+        Args:
+            revs: Revisions; every version in the history of every ref, and the pointers in the
+                workspace, where None.
+            quick: Leave out the content of the packs.
+            progress: Told of bytes read.
+        """
+        with progress.task("verify", None, "B") as task:
+            verifier = maintenance.Verifier(self._workspace.store, task, quick=quick)
+            verifier.check_packs()
+            verifier.check_versions(
+                maintenance.Version(*each) for each in history.versions(self._workspace, revs)
+            )
+            return verifier.result()
+
+    def rebuild_index(self, *, progress: Progress = SILENT) -> RebuildResult:
+        """Makes the index again from the packs; what is not sound counts as not stored."""
+        with progress.task("rebuild the index", None, "B") as task:
+            return maintenance.rebuild_index(self._workspace.store, task)
+
+    def doctor(self) -> DoctorResult:
+        """Checks that machine, Git and store are set up well."""
+        return diagnose(self._workspace, f"Python {platform.python_version()}")
+
+    def git_install(self) -> None:
+        """Tells Git in this clone how to show and merge pointers."""
+        drivers.install(self._workspace.git)
+
+    def git_uninstall(self) -> None:
+        """Takes back what `git_install` told Git."""
+        drivers.uninstall(self._workspace.git)
+
+    def render_pointer(self, data: bytes) -> str:
+        """Renders a pointer with the files of its version, for ``git log -p``."""
+        return merging.render_pointer(self._workspace, data)
+
+    def diff_pointers(self, old: bytes | None, new: bytes | None, path: str) -> DiffResult:
+        """Compares the versions that two pointers name, for ``git diff``."""
+        return comparing.diff_pointers(self._workspace, old, new, path)
+
+    def merge_pointers(self, base: bytes, ours: bytes, theirs: bytes, path: str) -> MergeResult:
+        """Merges two versions of a dataset file by file, for ``git merge``."""
+        return merging.merge_pointers(self._workspace, base, ours, theirs, path)
+
+    def is_revision(self, text: str) -> bool:
+        """Whether a word names a revision, or a range of two."""
+        try:
+            if ".." in text:
+                old, new = self._workspace.git.parse_range(text)
+                self._workspace.git.resolve(old)
+                text = new
+            self._workspace.git.resolve(text)
+        except (NotFoundError, ValueError):
+            return False
+        return True
+
+    def is_tracked(self, path: StrPath) -> bool:
+        """Whether a path is a dataset or in one, in the workspace or in HEAD."""
+        try:
+            relative = self._path(path)
+            if self._workspace.place(relative) is not None:
+                return True
+            return self._workspace.place(relative, "HEAD") is not None
+        except (NotFoundError, FormatError, ValueError):
+            return False
+
+    def _relative(self, paths: StrPath | Sequence[StrPath]) -> list[str]:
+        listed = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+        return [self._workspace.relative(path) for path in listed]
+
+    def _path(self, path: StrPath) -> str:
+        return self._workspace.relative(path) if os.fspath(path) else ""
