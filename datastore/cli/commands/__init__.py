@@ -1,0 +1,1 @@
+"""One module a verb; `datastore.cli.main` loads a module only when its verb is used."""
