@@ -152,10 +152,10 @@ class PackWriter:
             + TRAILER.size
         )
 
-    @property
-    def chunks(self) -> int:
-        """How many chunks the pack holds."""
-        return len(self._digests)
+    def has_room(self, members: int, stored: int) -> bool:
+        """Tells whether the pack stays below `MAX_SIZE` with one block more; sizes in bytes."""
+        rows = BLOCK_ROW.size + members * (2 * SIZE_ROW.size + CHUNK_ROW.size)
+        return self.size + BLOCK.size + rows + stored <= MAX_SIZE
 
     def add_block(
         self,

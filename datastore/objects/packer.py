@@ -23,14 +23,7 @@ from typing import Final, NamedTuple
 from datastore.kernel.hashing import Digest
 from datastore.objects.codec import Codec, Part, encode
 from datastore.objects.index import Index
-from datastore.objects.pack import (
-    MAX_SIZE,
-    META_TARGET_SIZE,
-    NONCE_SIZE,
-    TARGET_SIZE,
-    Kind,
-    PackWriter,
-)
+from datastore.objects.pack import META_TARGET_SIZE, NONCE_SIZE, TARGET_SIZE, Kind, PackWriter
 
 _QUEUED_BLOCKS: Final = 64
 """Back-pressure: about 8 MiB of blocks wait at most."""
@@ -152,7 +145,7 @@ class Packer:
         encoded = job.encoded
         codec, payload, stored = encoded if isinstance(encoded, tuple) else encoded.result()
         writer = self._writers.get(job.kind)
-        if writer is not None and writer.size + stored > MAX_SIZE:
+        if writer is not None and not writer.has_room(len(job.digests), stored):
             self._seal(job.kind)
             writer = None
         if writer is None:

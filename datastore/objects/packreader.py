@@ -245,35 +245,69 @@ def block_members(block: Block, kind: Kind, path: Path) -> Iterator[tuple[Digest
         within += size
 
 
-def recover(path: Path) -> Sealed:
-    """Rebuilds a pack's table of contents from its blocks alone.
+def _listed_blocks(path: Path) -> Iterator[Block]:
+    """Yields a pack's blocks where its footer lists them, unchecked; none where that is lost."""
+    try:
+        sealed = read_footer(path)
+    except (CorruptionError, FormatError):
+        return
+    ordinal = 0
+    with open_pack(path) as file:
+        for row in sealed.blocks:
+            sizes = tuple(sealed.sizes[ordinal : ordinal + row.members])
+            ordinal += row.members
+            yield Block(row, sizes, _read_at(file, row.payload, row.stored, path))
 
-    Each digest is computed from the content, so what this returns is known to be sound; damaged
-    blocks are left out.
+
+def recover(path: Path) -> Sealed:
+    """Rebuilds a pack's table of contents from its blocks.
+
+    Each digest is computed from the content, so what this returns is known to be sound. Blocks that
+    do not decode are left out; of one that is not compressed only the chunks that are damaged are
+    lost, which then stand under digests that nobody asks for.
 
     Raises:
         NotFoundError: There is no such file.
         StorageError: The disk fails.
     """
     name = parse_name(path.name)
+    digests: list[Digest] = []
+    sizes: list[int] = []
+    blocks: list[BlockRow] = []
+    kinds, size = _kinds(path)
+    for _, block, members in sound_blocks(path):
+        digests += [digest for digest, _ in members]
+        sizes += block.sizes
+        blocks.append(block.row)
+    return Sealed(name, kinds[0], size, digests, sizes, blocks)
+
+
+def sound_blocks(path: Path) -> Iterator[tuple[Kind, Block, list[tuple[Digest, Part]]]]:
+    """Decodes all that can be decoded in a pack, whatever else is damaged.
+
+    Yields:
+        For each block the kind of its members, the block, and each member's digest and bytes. A
+        pack that lost its header may be of either kind, so its blocks come once for each: what no
+        one asks for by a digest is never found, and both readings can stand in a store.
+
+    Raises:
+        NotFoundError: There is no such file.
+        StorageError: The disk fails.
+    """
+    for kind in _kinds(path)[0]:
+        found = {each.row.offset: each for each in _listed_blocks(path)}
+        found |= {each.row.offset: each for each in scan_blocks(path) if isinstance(each, Block)}
+        for _, block in sorted(found.items()):
+            try:
+                yield kind, block, list(block_members(block, kind, path))
+            except (CorruptionError, FormatError):
+                continue
+
+
+def _kinds(path: Path) -> tuple[list[Kind], int]:
+    """Returns what kinds of pack a file may be, and its size in bytes."""
     with open_pack(path) as file:
         size = file.seek(0, 2)
         head = _read_at(file, 0, min(size, HEADER.size), path)
     kinds = [kind for kind in Kind if head == HEADER.pack(HEADER_MAGIC, VERSION, kind, 0)]
-    digests: list[Digest] = []
-    sizes: list[int] = []
-    blocks: list[BlockRow] = []
-    # A pack that lost its header may be of either kind: what no one asks for by that digest is
-    # never found, so both readings can stand in the index.
-    for kind in kinds or list(Kind):
-        for block in scan_blocks(path):
-            if isinstance(block, int):
-                continue
-            try:
-                members = [digest for digest, _ in block_members(block, kind, path)]
-            except (CorruptionError, FormatError):
-                continue
-            digests += members
-            sizes += block.sizes
-            blocks.append(block.row)
-    return Sealed(name, kinds[0] if kinds else Kind.DATA, size, digests, sizes, blocks)
+    return kinds or list(Kind), size

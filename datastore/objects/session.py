@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
@@ -16,13 +17,13 @@ from datastore.objects.packer import Account, Packer
 if TYPE_CHECKING:
     from datastore.objects.index import Index
 
-BLOCK_TARGET: Final = 128 * 1024
+BLOCK_TARGET: Final = 256 * 1024
 """Small chunks share a block up to this raw size, in bytes."""
 _LOOKUPS_PER_TRANSACTION: Final = 8192
 
 
-def _never(_: Digest) -> bool:
-    return False
+def _over(_: Digest) -> bool:
+    raise UsageError("the session is over: nothing more can be stored in it")
 
 
 class _Group:
@@ -57,7 +58,7 @@ class WriteSession:
         self._compressed = _Group(Kind.DATA, compressed=True)
         self._nodes = _Group(Kind.META, compressed=False)
         self._transaction = contextlib.ExitStack()
-        self._is_indexed: Callable[[Digest], bool] = _never
+        self._is_indexed: Callable[[Digest], bool] = _over
         self._lookups_left = 0
         self._open = True
         self.account = Account()
@@ -72,8 +73,7 @@ class WriteSession:
         trace: TracebackType | None,
     ) -> None:
         if self._open:
-            self._open = False
-            self._transaction.close()
+            self._end()
             self._packer.abort()
 
     def begin_account(self) -> Account:
@@ -146,11 +146,16 @@ class WriteSession:
             UsageError: The session is over.
         """
         if not self._open:
-            raise UsageError("the session is over: what is put into it now is not stored")
+            raise UsageError("the session is over: it was committed or given up before")
         self._flush_all()
+        self._end()
+        self._packer.finish()
+
+    def _end(self) -> None:
         self._open = False
         self._transaction.close()
-        self._packer.finish()
+        self._is_indexed = _over
+        self._lookups_left = sys.maxsize
 
     def _start_block(self, group: _Group, size: int) -> None:
         if size > MAX_RAW_SIZE:

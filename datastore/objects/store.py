@@ -16,7 +16,7 @@ from datastore.objects.pack import MAX_RAW_SIZE, SUFFIX, Kind, Sealed, pack_path
 from datastore.objects.packer import Packer
 from datastore.objects.packreader import read_footer, recover
 from datastore.objects.session import WriteSession
-from datastore.storage.local import sweep
+from datastore.storage.local import storage_error, sweep
 
 _OPEN_PACKS: Final = 64
 _READ_BATCH: Final = 1024
@@ -38,14 +38,21 @@ class ObjectStore:
     Args:
         directory: Holds ``packs/`` and ``tmp/``; made if missing.
         index_directory: On a local disk; ``index/`` in `directory` where None.
+
+    Raises:
+        StorageError: The directories or the index cannot be made or opened.
     """
 
     def __init__(self, directory: Path, *, index_directory: Path | None = None) -> None:
         self.directory = directory
         self.packs = directory / "packs"
         self.staging = directory / "tmp"
+        self.quarantine = directory / "quarantine"
         for made in (self.packs, self.staging):
-            made.mkdir(parents=True, exist_ok=True)
+            try:
+                made.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise storage_error(error, "make the directory", made) from error
         self.index = Index(index_directory or directory / "index")
         self._names: dict[int, str] = {}
         self._files: OrderedDict[int, int] = OrderedDict()
@@ -60,7 +67,7 @@ class ObjectStore:
 
     def close(self) -> None:
         """Closes packs and index."""
-        self._forget_packs()
+        self.forget_packs()
         self.index.close()
 
     def session(self, *, threads: int | None = None) -> WriteSession:
@@ -85,6 +92,11 @@ class ObjectStore:
         with self.index.lookup() as lookup:
             return [digest for digest in digests if not lookup.has(digest)]
 
+    def places(self, digests: Iterable[Digest]) -> list[Found | None]:
+        """Returns where chunks lie, in order; None for what is not stored."""
+        with self.index.lookup() as lookup:
+            return [lookup.find(digest) for digest in digests]
+
     def get_chunk(self, digest: Digest) -> bytes:
         """Returns a chunk.
 
@@ -98,8 +110,8 @@ class ObjectStore:
         """Reads many chunks, each block once.
 
         Yields:
-            Digest and bytes, in the order in which they lie on disk; once where a digest is asked
-            for twice in a batch.
+            Digest and bytes, in the order of their blocks on disk; once where a digest is asked for
+            twice in a batch.
 
         Raises:
             NotFoundError: One is not stored here.
@@ -125,7 +137,11 @@ class ObjectStore:
 
     def pack_files(self) -> Iterator[Path]:
         """Lists the pack files on disk, sorted by name."""
-        for directory in sorted(self.packs.iterdir()):
+        try:
+            directories = sorted(self.packs.iterdir())
+        except OSError as error:
+            raise storage_error(error, "list", self.packs) from error
+        for directory in directories:
             if directory.is_dir():
                 yield from sorted(directory.glob(f"*{SUFFIX}"))
 
@@ -135,9 +151,25 @@ class ObjectStore:
         fresh = [path for path in self.pack_files() if path.name.removesuffix(SUFFIX) not in known]
         return self._enter(fresh)
 
+    def set_aside(self, path: Path) -> None:
+        """Takes a damaged pack out of the store, without deleting it.
+
+        Raises:
+            StorageError: It cannot be moved.
+        """
+        try:
+            self.quarantine.mkdir(exist_ok=True)
+            path.rename(self.quarantine / path.name)
+        except OSError as error:
+            raise storage_error(error, "move", path) from error
+
+    def set_aside_files(self) -> list[Path]:
+        """Lists the packs that were set aside, sorted by name."""
+        return sorted(self.quarantine.glob(f"*{SUFFIX}"))
+
     def clear_index(self) -> None:
         """Empties the index, the stat cache too."""
-        self._forget_packs()
+        self.forget_packs()
         self.index.clear()
 
     def pack_of(self, digest: Digest) -> str:
@@ -147,21 +179,30 @@ class ObjectStore:
         return self._name(found.pack) + SUFFIX if found is not None else ""
 
     def check_packs(self) -> None:
-        """Forgets packs that are gone from disk or have another size than when they were sealed.
+        """Makes the index agree with the packs on disk.
 
-        So nothing is taken for stored that is not.
+        What is placed in packs that are gone, or have another size than when they were sealed, is
+        no longer taken for stored. Packs that are not known, of another process or of one that was
+        killed, are entered, so that what they hold is not stored again.
+
+        Raises:
+            StorageError: The packs cannot be looked at, or the index cannot be written.
         """
-        bad = []
-        for row in self.index.packs():
-            try:
-                sound = pack_path(self.packs, row.name).stat().st_size == row.size
-            except FileNotFoundError:
-                sound = False
-            if not sound:
-                bad.append(row.number)
-        if bad:
-            self._forget_packs()
-            self.index.drop_packs(bad)
+        rows = self.index.packs()
+        if any(self._size_of(row.name) != row.size for row in rows):
+            self.forget_packs()
+            # All of them: other packs may hold too what the index places in those that are gone.
+            self.index.drop_packs(row.number for row in rows)
+        self.refresh()
+
+    def _size_of(self, name: str) -> int:
+        path = pack_path(self.packs, name)
+        try:
+            return path.stat().st_size
+        except (FileNotFoundError, NotADirectoryError):
+            return -1
+        except OSError as error:
+            raise storage_error(error, "look at", path) from error
 
     def _enter(self, paths: Iterable[Path]) -> Rebuilt:
         packs = chunks = 0
@@ -186,7 +227,8 @@ class ObjectStore:
         except DatastoreError:
             return None
 
-    def _forget_packs(self) -> None:
+    def forget_packs(self) -> None:
+        """Closes all packs: one that was removed meanwhile can then no longer be read."""
         while self._files:
             os.close(self._files.popitem()[1])
         self._names.clear()
@@ -233,13 +275,15 @@ class ObjectStore:
     ) -> Iterator[tuple[Digest, bytes]]:
         """Reads the wanted chunks of one block with one read."""
         pack, block = places[0][0]
+        spans = [found.location for found, _ in places]
+        end = max(span.within + span.size for span in spans)
+        if not (end <= block.raw <= MAX_RAW_SIZE and block.stored <= block.raw):
+            raise self._damage(pack, places[0][1], "")
+        start = 0
         if block.codec == Codec.RAW:
-            spans = [found.location for found, _ in places]
             start = min(span.within for span in spans)
-            end = max(span.within + span.size for span in spans)
             raw: Part = self._read_at(pack, block.offset + start, end - start)
         else:
-            start = 0
             payload = self._read_at(pack, block.offset, block.stored)
             raw = decode(block.codec, payload, block.raw, where=self._name(pack))
         view = memoryview(raw)
@@ -247,8 +291,21 @@ class ObjectStore:
             at = found.location.within - start
             data = bytes(view[at : at + found.location.size])
             if kind.digest(data) != digest:
-                raise self._damage(pack, digest, format_digest(kind.digest(data)))
+                raise self._mismatch(pack, digest, data, kind)
             yield digest, data
+
+    def _mismatch(
+        self, pack: int, digest: Digest, data: bytes, kind: Kind
+    ) -> CorruptionError | NotFoundError:
+        names = {Kind.DATA: "a chunk", Kind.META: "a tree node"}
+        for other in Kind:
+            if other.digest(data) == digest:
+                return NotFoundError(
+                    f"{format_digest(digest)} is {names[other]}, but is to be {names[kind]}",
+                    where=str(self.directory),
+                    hint="what names it is wrong: run 'datastore verify' to see which versions are",
+                )
+        return self._damage(pack, digest, format_digest(kind.digest(data)))
 
     def _damage(self, pack: int, digest: Digest, actual: str) -> CorruptionError:
         name = self._name(pack)
@@ -261,8 +318,6 @@ class ObjectStore:
         )
 
     def _read_at(self, pack: int, offset: int, size: int) -> bytes:
-        if size > MAX_RAW_SIZE + MAX_RAW_SIZE // 64:
-            raise self._damage(pack, b"\0" * 32, "")
         try:
             data = os.pread(self._file(pack), size, offset)
         except OSError as error:

@@ -239,8 +239,8 @@ class DurableFile:
 def write_durably(path: Path, data: bytes, *, mode: int = 0o666) -> None:
     """Writes a small file so that, at any moment, either the old or the new one is there.
 
-    A symbolic link at `path` is replaced, not followed. What killed writers left in the directory is
-    removed first: it may be one of the user's.
+    A symbolic link at `path` is replaced, not followed. What killed writers left in the directory
+    is removed first: it may be one of the user's.
 
     Args:
         path: The file; its directory must exist.

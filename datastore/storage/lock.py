@@ -27,13 +27,17 @@ DEFAULT_TIMEOUT: Final = 30.0
 
 _FIRST_PAUSE: Final = 0.005
 _LONGEST_PAUSE: Final = 0.1
+_COMMAND_SHOWN: Final = 120  # letters: what comes after it has to be read too
 _RECORD_LIMIT: Final = 4096  # bytes of a holder record that are looked at
 
 if sys.platform == "win32":
     import msvcrt
 
-    def try_lock(descriptor: int) -> bool:
-        """Locks an open file if nobody else has; the lock dies with the descriptor."""
+    def try_lock(descriptor: int, *, shared: bool = False) -> bool:  # noqa: ARG001
+        """Locks an open file if nobody else has; the lock dies with the descriptor.
+
+        There are no shared locks here: one holder at a time is always right, only slower.
+        """
         position = os.lseek(descriptor, 0, os.SEEK_CUR)
         try:
             # Locks are mandatory here: one byte far beyond any content leaves that readable.
@@ -55,14 +59,18 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-    def try_lock(descriptor: int) -> bool:
+    def try_lock(descriptor: int, *, shared: bool = False) -> bool:
         """Locks an open file if nobody else has; the lock dies with the descriptor.
+
+        Args:
+            descriptor: The open file.
+            shared: Let others in who share it too.
 
         Raises:
             OSError: The filesystem has no locks.
         """
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         return True
@@ -96,11 +104,14 @@ class FileLock:
     Args:
         path: The lock file; made when missing, its directory must exist.
         command: What the holder is doing, for those who wait: ``"add"``.
+        shared: Hold it together with others who share it. Who wants it alone waits for all of them
+            and is told of the one who came last.
     """
 
-    def __init__(self, path: Path, *, command: str) -> None:
+    def __init__(self, path: Path, *, command: str, shared: bool = False) -> None:
         self._path = path
         self._command = command
+        self._shared = shared
         self._descriptor = -1
         self._owner: tuple[int, int] | None = None  # process, thread
         self._entered = False
@@ -119,7 +130,7 @@ class FileLock:
             LockedError: Somebody else holds it and went on to.
             StorageError: The file cannot be opened or locked.
         """
-        wait = _Wait(self._path, timeout, on_wait)
+        wait = _Wait(self._path, timeout, on_wait, shared=self._shared)
         while True:
             descriptor = self._open()
             try:
@@ -143,7 +154,8 @@ class FileLock:
             return
         if owner is not None and owner[0] == os.getpid():  # a forked child must not let others in
             with contextlib.suppress(OSError):  # the record is for people, the lock is the kernel's
-                os.ftruncate(descriptor, 0)
+                if not self._shared:  # it may be another's by now
+                    os.ftruncate(descriptor, 0)
             with contextlib.suppress(OSError):  # closing unlocks too, unless a child has a copy
                 unlock(descriptor)
         os.close(descriptor)
@@ -159,7 +171,7 @@ class FileLock:
         record = {
             "pid": os.getpid(),
             "host": platform.node(),
-            "command": self._command,
+            "command": self._command[:_COMMAND_SHOWN],
             "since": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
         with contextlib.suppress(OSError):  # a full disk must not keep the lock from being held
@@ -190,8 +202,11 @@ class FileLock:
 class _Wait:
     """One wait for a lock, over however many files there are under its name meanwhile."""
 
-    def __init__(self, path: Path, timeout: float, on_wait: Callable[[str], None] | None) -> None:
+    def __init__(
+        self, path: Path, timeout: float, on_wait: Callable[[str], None] | None, *, shared: bool
+    ) -> None:
         self._path = path
+        self._shared = shared
         self._deadline = time.monotonic() + timeout
         self._on_wait = on_wait
         self._reopened = 0
@@ -222,7 +237,7 @@ class _Wait:
 
     def _try(self, descriptor: int) -> bool:
         try:
-            return try_lock(descriptor)
+            return try_lock(descriptor, shared=self._shared)
         except OSError as error:
             raise storage_error(error, "lock", self._path) from error
 

@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+import pytest
+
+from datastore.objects.store import ObjectStore
+from datastore.storage.local import TEMPORARY_PREFIX
+
+
+@pytest.fixture
+def directory(tmp_path):
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def store(directory):
+    with ObjectStore(directory) as opened:
+        yield opened
+
+
+@pytest.fixture
+def leftovers(directory):
+    """Lists the temporary files in the store."""
+    return lambda: [path for path in directory.rglob("*") if TEMPORARY_PREFIX in path.name]
