@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Final, Protocol
 
-from datastore.errors import CorruptionError
+from datastore.errors import CorruptionError, UsageError
 from datastore.kernel.hashing import Digest
 from datastore.trees.manifest import ChunkRef, Content, PageReader, iter_chunks
 
@@ -72,6 +72,10 @@ class FileReader(io.RawIOBase):
         self._ahead: Iterator[bytes] | None = None
         self._current = memoryview(b"")
 
+    def _check_open(self) -> None:
+        if self.closed:
+            raise UsageError("the file is closed")
+
     def readable(self) -> bool:
         """Returns True."""
         return True
@@ -86,14 +90,17 @@ class FileReader(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
         """Moves; the next read fetches only what lies there."""
-        base = {
+        self._check_open()
+        bases = {
             os.SEEK_SET: 0,
             os.SEEK_CUR: self._position,
             os.SEEK_END: self._content.size,
-        }[whence]
-        position = base + offset
+        }
+        if whence not in bases:
+            raise UsageError(f"cannot seek from {whence}: expected 0, 1 or 2")
+        position = bases[whence] + offset
         if position < 0:
-            raise ValueError(f"negative seek position {position}")
+            raise UsageError(f"cannot seek to {position}: there is nothing before the start")
         if position != self._position:
             self._position = position
             self._ahead = None
@@ -101,11 +108,23 @@ class FileReader(io.RawIOBase):
         return position
 
     def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override]
-        """Reads up to one chunk's worth of bytes."""
+        """Reads up to one chunk's worth of bytes.
+
+        Raises:
+            NotFoundError: A chunk is not stored.
+            CorruptionError: A chunk is damaged.
+            FormatError: The manifest is malformed.
+        """
+        self._check_open()
         while not self._current:
             if self._ahead is None:
                 self._ahead = iter_bytes(self._content, self._reader, start=self._position)
-            data = next(self._ahead, None)
+            try:
+                data = next(self._ahead, None)
+            except BaseException:
+                # It is at its end now, which the next read must not take for the end of the file.
+                self._ahead = None
+                raise
             if data is None:
                 return 0
             self._current = memoryview(data)

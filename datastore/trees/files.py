@@ -12,11 +12,19 @@ from typing import Final, NamedTuple
 
 import msgpack
 
-from datastore.errors import FormatError
+from datastore.errors import FormatError, UsageError
 from datastore.kernel.chunking import CHUNKERS, DEFAULT_CHUNKER
-from datastore.kernel.hashing import DIGEST_SIZE, Digest
+from datastore.kernel.hashing import DIGEST_SIZE, Digest, format_digest, node_digest
 from datastore.trees import prolly
-from datastore.trees.manifest import INLINE_CHUNKS, MAX_DEPTH, ChunkRef, Content
+from datastore.trees.manifest import (
+    EMPTY_DIGEST,
+    FAULTY,
+    INLINE_CHUNKS,
+    MAX_DEPTH,
+    ChunkRef,
+    Content,
+    encode_page,
+)
 from datastore.trees.prolly import NodeReader, NodeWriter, Shape, Tree
 
 FORMAT: Final = 1
@@ -26,6 +34,9 @@ bytes, which makes a leaf about 10 KB."""
 SELF_KEY: Final = b"."
 """The one key of a dataset that is a single file: a pointer can be renamed without a new root."""
 MAX_LINK_SIZE: Final = 4096
+_MAX_ENTRY_SIZE: Final = 16 * 1024
+"""Bytes of an entry: a link's target, a name and what is small beside them."""
+_MAX_RECORD_SIZE: Final = 1024
 
 
 class Kind(enum.IntEnum):
@@ -96,16 +107,18 @@ def decode_entry(value: bytes) -> Entry:
     Raises:
         FormatError: It is no entry of this format.
     """
+    if len(value) > _MAX_ENTRY_SIZE:
+        raise FormatError(f"a file entry has {len(value)} bytes", hint=FAULTY)
     try:
-        row = msgpack.unpackb(value)
+        row = list(msgpack.unpackb(value))
         kind = Kind(row[0])
         name = row.pop() if type(row[-1]) is str else ""
         entry = _assemble(kind, row, name)
         sound = encode_entry(entry) == value
     except (ValueError, TypeError, IndexError, msgpack.UnpackException) as error:
-        raise FormatError(f"a file entry is malformed: {error}") from error
+        raise FormatError(f"a file entry is malformed: {error}", hint=FAULTY) from error
     if not sound:
-        raise FormatError("a file entry is not in its canonical form")
+        raise FormatError("a file entry is not in its canonical form", hint=FAULTY)
     return entry
 
 
@@ -123,10 +136,14 @@ def _assemble(kind: Kind, row: list[object], name: str) -> Entry:
     content = Content(size, digest)
     if len(row) == 5:
         content = content._replace(depth=1, chunks=_inline(row[3], row[4], size))
+        if node_digest(encode_page(1, content.chunks)) != digest:
+            raise ValueError("digest of an inline manifest")
     elif len(row) == 4:
         if type(row[3]) is not int or not 0 < row[3] <= MAX_DEPTH:
             raise ValueError("manifest depth")
         content = content._replace(depth=row[3])
+    if (size == 0) != (digest == EMPTY_DIGEST) or (size == 0 and content.depth):
+        raise ValueError("empty file")
     return Entry(kind, content, name=name)
 
 
@@ -152,21 +169,15 @@ def seal(tree: Tree, files: int, size: int, writer: NodeWriter) -> FileTree:
         size: Sum of the files' sizes, in bytes.
         writer: Where the record goes.
     """
-    record: bytes = msgpack.packb(
-        [
-            "files",
-            FORMAT,
-            DEFAULT_CHUNKER,
-            tree.shape.leaf_rows,
-            tree.shape.inner_rows,
-            tree.level,
-            tree.rows,
-            files,
-            size,
-            tree.top,
-        ]
-    )
+    record = _encode_root(DEFAULT_CHUNKER, tree, files, size)
     return FileTree(writer.put_node(record), tree, files, size)
+
+
+def _encode_root(chunker: str, tree: Tree, files: int, size: int) -> bytes:
+    shape = (tree.shape.leaf_rows, tree.shape.inner_rows)
+    counts = (tree.level, tree.rows, files, size)
+    packed: bytes = msgpack.packb(["files", FORMAT, chunker, *shape, *counts, tree.top])
+    return packed
 
 
 def load(root: Digest, reader: NodeReader) -> FileTree:
@@ -177,21 +188,37 @@ def load(root: Digest, reader: NodeReader) -> FileTree:
         FormatError: It is no root of a dataset, or of a newer format.
     """
     (record,) = reader.read_nodes((root,))
+    if len(record) > _MAX_RECORD_SIZE:
+        raise _malformed(root, f"it has {len(record)} bytes")
     try:
-        kind, version, chunker, leaf, inner, level, rows, files, size, top = msgpack.unpackb(record)
+        kind, version, chunker, *fields = msgpack.unpackb(record)
     except (ValueError, TypeError, msgpack.UnpackException) as error:
-        raise FormatError("the root record of a dataset is malformed") from error
+        raise _malformed(root, "it is no array of fields") from error
+    if (type(kind), type(version), type(chunker)) != (str, int, str):
+        raise _malformed(root, "it is of no kind and format")
     if kind != "files" or version != FORMAT or chunker not in CHUNKERS:
         raise FormatError(
-            f"the root record is of kind {kind!r}, format {version!r}, chunker {chunker!r}",
+            f"the root record {format_digest(root)} is of kind {kind!r}, format {version!r}, "
+            f"chunker {chunker!r}",
             hint="a newer datastore wrote it: pip install --upgrade datastore-ml",
         )
-    numbers = (leaf, inner, level, rows, files, size)
-    if any(type(number) is not int or number < 0 for number in numbers):
-        raise FormatError("the root record of a dataset holds no sound counts")
-    if type(top) is not bytes or len(top) != DIGEST_SIZE or leaf < 4 or inner < 4:
-        raise FormatError("the root record of a dataset names no sound tree")
-    return FileTree(root, Tree(Shape(leaf, inner), top, level, rows), files, size)
+    *numbers, top = fields or (None,)
+    if len(numbers) != 6 or any(type(number) is not int or number < 0 for number in numbers):
+        raise _malformed(root, "it holds no sound counts")
+    leaf, inner, level, rows, files, size = numbers
+    if type(top) is not bytes or len(top) != DIGEST_SIZE or files > rows:
+        raise _malformed(root, "it names no sound tree")
+    try:
+        tree = Tree(Shape(leaf, inner), top, level, rows)
+    except UsageError as error:
+        raise _malformed(root, str(error)) from error
+    if _encode_root(chunker, tree, files, size) != record:
+        raise _malformed(root, "it is not in its canonical form")
+    return FileTree(root, tree, files, size)
+
+
+def _malformed(root: Digest, why: str) -> FormatError:
+    return FormatError(f"the root record {format_digest(root)} is malformed: {why}", hint=FAULTY)
 
 
 def build(rows: Iterable[tuple[bytes, bytes]], writer: NodeWriter) -> Tree:
@@ -221,7 +248,7 @@ def decode_key(key: bytes) -> str:
     try:
         return key.decode()
     except UnicodeDecodeError as error:
-        raise FormatError(f"a path in the dataset is not UTF-8: {key!r}") from error
+        raise FormatError(f"a path in the dataset is not UTF-8: {key!r}", hint=FAULTY) from error
 
 
 def key_range(path: str) -> tuple[bytes, bytes | None]:

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
+from datastore.errors import UsageError
 from datastore.kernel.chunking import CHUNKERS, DEFAULT_CHUNKER, WHOLE_FILE_SIZE, Chunker
 from datastore.kernel.hashing import Digest, chunk_digest, node_digest
 from datastore.trees.manifest import ChunkWriter, Content, ManifestBuilder
@@ -38,9 +39,13 @@ class DigestOnly:
 
 
 def write_bytes(data: bytes, writer: ChunkWriter) -> Content:
-    """Stores a file of up to `WHOLE_FILE_SIZE` bytes, which is one chunk."""
+    """Stores a file of up to `WHOLE_FILE_SIZE` bytes, which is one chunk.
+
+    Raises:
+        UsageError: There are more.
+    """
     if len(data) > WHOLE_FILE_SIZE:
-        raise ValueError(f"{len(data)} bytes are not a small file")
+        raise UsageError(f"{len(data)} bytes are not a small file")
     if not data:
         return ManifestBuilder(writer).finish()
     return Content(len(data), writer.put_chunk(data))
@@ -115,11 +120,16 @@ class _Cutter:
 
     def _cut_all(self) -> None:
         rest = b""
+        begun = False
         while (view := self._free.get()) is not None:
             view[: len(rest)] = rest
             filled = self._fill(view, len(rest))
             final = filled < len(view)
-            lengths = self._chunker.cut(view[:filled], final=final)
+            if final and not begun and 0 < filled <= WHOLE_FILE_SIZE:
+                lengths = [filled]  # as `write_bytes` stores it
+            else:
+                lengths = self._chunker.cut(view[:filled], final=final)
+            begun = True
             used = sum(lengths)
             rest = bytes(view[used:filled])
             if lengths:

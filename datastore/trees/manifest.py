@@ -21,6 +21,9 @@ PAGE_ROWS: Final = 64
 MAX_DEPTH: Final = 8
 _MIN_ROWS: Final = PAGE_ROWS // 4
 _MAX_ROWS: Final = PAGE_ROWS * 2
+_MAX_PAGE_SIZE: Final = 8 * 1024
+FAULTY: Final = "whoever made this version had a faulty or hostile program: take another version"
+"""What to do about bytes that are what their digest names and yet not what they should be."""
 _BOUNDARY: Final = (1 << 64) // (PAGE_ROWS - _MIN_ROWS)
 
 EMPTY_DIGEST: Final = chunk_digest(b"")
@@ -142,8 +145,10 @@ def decode_page(data: bytes, depth: int, size: int) -> list[ChunkRef]:
     Raises:
         FormatError: It is not such a page.
     """
+    if len(data) > _MAX_PAGE_SIZE:
+        raise FormatError(f"a manifest page has {len(data)} bytes", hint=FAULTY)
     try:
-        found, sizes, joined = msgpack.unpackb(data, max_array_len=_MAX_ROWS + 1)
+        found, sizes, joined = msgpack.unpackb(data, max_array_len=_MAX_ROWS)
         refs = [
             ChunkRef(joined[at * DIGEST_SIZE : (at + 1) * DIGEST_SIZE], length)
             for at, length in enumerate(sizes)
@@ -156,9 +161,9 @@ def decode_page(data: bytes, depth: int, size: int) -> list[ChunkRef]:
             and encode_page(depth, refs) == data
         )
     except (ValueError, TypeError, msgpack.UnpackException) as error:
-        raise FormatError(f"a manifest page is malformed: {error}") from error
+        raise FormatError(f"a manifest page is malformed: {error}", hint=FAULTY) from error
     if not sound:
-        raise FormatError("a manifest page does not fit the file that names it")
+        raise FormatError("a manifest page does not fit the file that names it", hint=FAULTY)
     return refs
 
 
@@ -201,7 +206,7 @@ def _descend(
     offset: int, page: ChunkRef, depth: int, reader: PageReader, start: int
 ) -> Iterator[tuple[int, ChunkRef]]:
     if not 0 < depth <= MAX_DEPTH:
-        raise FormatError(f"a manifest of depth {depth} is not allowed")
+        raise FormatError(f"a manifest of depth {depth} is not allowed", hint=FAULTY)
     rows = decode_page(reader.read_nodes((page.digest,))[0], depth, page.size)
     if depth == 1:
         yield from _after(offset, rows, start)

@@ -112,7 +112,7 @@ def _settled(
             value = resolve(conflict) if resolve else UNRESOLVED
             if isinstance(value, Unresolved):
                 conflicts.append(conflict)
-            elif value != our.new:
+            else:
                 yield our.key, value
 
 

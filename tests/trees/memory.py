@@ -5,8 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Sequence
 
+from xxhash import xxh3_64_intdigest
+
 from datastore.errors import NotFoundError
 from datastore.kernel.hashing import Digest, format_digest, node_digest
+from datastore.trees.node import decode
 from datastore.trees.prolly import Shape, Tree, build
 
 Rows = dict[bytes, bytes]
@@ -59,3 +62,35 @@ def edited(rows: Rows, edits: dict[bytes, bytes | None]) -> Rows:
     """What a dictionary makes of edits."""
     merged = {**rows, **edits}
     return {key: value for key, value in merged.items() if value is not None}
+
+
+def levels_of(tree: Tree, nodes: MemoryNodes) -> list[list[list[bytes]]]:
+    """Lists the keys of each node of each level, from the leaves up."""
+    levels = []
+    digests = [tree.top]
+    for _ in range(tree.level + 1):
+        row = [decode(data) for data in nodes.read_nodes(digests)]
+        levels.append([node.keys for node in row])
+        if tree.level >= len(levels):
+            digests = [digest for node in row for digest, _ in node.children]
+    return levels[::-1]
+
+
+def rule(keys: list[bytes], level: int, target: int) -> list[list[bytes]]:
+    """Cuts keys by the text of the format page, a row at a time."""
+    cut, start = [], 0
+    for end in range(1, len(keys) + 1):
+        n = end - start
+        h = xxh3_64_intdigest(keys[end - 1], level)
+        if n < max(target // 4, 2):
+            ends = False
+        elif n >= 2 * target:
+            ends = True
+        elif n * 10 < 8 * target:
+            ends = h < 2**64 // (4 * target)
+        else:
+            ends = h < min(4 * 2**64 // target, 2**64 - 1)
+        if ends or end == len(keys):
+            cut.append(keys[start:end])
+            start = end
+    return cut

@@ -10,7 +10,7 @@ from datastore.trees.changes import _Walk
 from datastore.trees.diff import UNRESOLVED, Change, Conflict, Merge, diff, merge
 from datastore.trees.node import encode_inner, encode_leaf
 from datastore.trees.prolly import Shape, Tree, edit
-from tests.trees.memory import SMALL, TINY, MemoryNodes, edited, numbered
+from tests.trees.memory import SMALL, TINY, MemoryNodes, edited, levels_of, numbered, rule
 
 WIDE = Shape(leaf_rows=64, inner_rows=64)
 ROWS = numbered(100_000, step=2)
@@ -137,27 +137,80 @@ def test_trees_of_different_shapes_with_the_same_rows_do_not_differ():
     assert list(diff(nodes.build(rows, TINY), nodes.build(rows, SMALL), nodes)) == []
 
 
+def new_rows_everywhere(rows, nodes):
+    return {b"%s/%d" % (name, number): b"" for name in rows for number in range(6)}
+
+
+def new_rows_at_the_start(rows, nodes):
+    return {b"a/%06d" % number: b"" for number in range(20_000)}
+
+
+def new_nodes_between_old_ones(rows, nodes):
+    """Adds whole nodes after nodes of level 1, so that the old ones stay as they are."""
+    found = {}
+    for keys in levels_of(nodes.build(rows), nodes)[1][:-1]:
+        for length in range(40, 70):
+            block = [b"%s/%02d" % (keys[-1], number) for number in range(length)]
+            leaves = rule([*block, b"~"], 0, 4)
+            inners = rule([leaf[-1] for leaf in leaves], 1, 4)
+            if leaves[-1] == inners[-1] == [b"~"]:
+                found.update(dict.fromkeys(block, b""))
+                break
+    return found
+
+
 @pytest.mark.parametrize("flipped", [False, True])
-@pytest.mark.parametrize("between", [False, True])
-def test_new_rows_do_not_fill_the_memory(flipped, between):
+@pytest.mark.parametrize(
+    "new_rows", [new_rows_everywhere, new_rows_at_the_start, new_nodes_between_old_ones]
+)
+def test_new_rows_do_not_fill_the_memory(new_rows, flipped):
     """Where one tree has many nodes for one of the other, its queues must not run ahead."""
     nodes = MemoryNodes()
-    rows = numbered(1000, step=2)
-    count = 40
-    if between:
-        new = {b"%s/%02d" % (name, number): b"" for name in rows for number in range(count)}
-    else:
-        new = {b"a/%06d" % number: b"" for number in range(1000 * count)}
+    rows = numbered(6000, step=2)
+    new = new_rows(rows, nodes)
     trees = [nodes.build(rows), nodes.build({**rows, **new})]
     walk = _Walk(*trees[:: -1 if flipped else 1], nodes, b"", None)
     sides = walk._old, walk._new
     unread = held = 0
-    for _ in walk.changes():
-        unread = max(unread, sum(len(queue) for side in sides for queue in side.unread))
-        held = max(held, sum(leaf.rows for side in sides for leaf in side.leaves))
-    assert len(nodes.nodes) > 14_000
-    assert unread < 2_500
-    assert held < 1_500  # of 41,000 rows
+    for count, _ in enumerate(walk.changes()):
+        if count % 32 == 0:
+            unread = max(unread, sum(len(queue) for side in sides for queue in side.unread))
+            held = max(held, sum(leaf.rows for side in sides for leaf in side.leaves))
+    assert count + 1 == len(new) > 10_000
+    assert unread < 2_000
+    assert held < 1_200
+
+
+@pytest.mark.parametrize("batch", [1, 3, 128])
+def test_few_nodes_that_both_trees_have_are_read(batch, monkeypatch):
+    """Where the trees stop being parallel, and where a batch ends, a node may be read in vain."""
+    monkeypatch.setattr("datastore.trees.changes._SIDE_BATCH", batch)
+    mixed = random.Random(batch)
+    rows = numbered(2000, step=4)
+    differing = in_vain = 0
+    for _ in range(20):
+        edits = {}
+        for at in mixed.sample(range(1900), 40):
+            run = sorted(rows)[at : at + mixed.randrange(100)]
+            block = [run[0] + b"/%02d" % number for number in range(len(run))] if run else []
+            edits |= mixed.choice([dict.fromkeys(run), dict.fromkeys(block, b"new")])
+        read, shared = read_and_shared(rows, edited(rows, edits))
+        in_vain += len(shared & read)
+        differing += len(read - shared)
+    assert in_vain < 0.02 * differing
+
+
+def read_and_shared(rows, new_rows):
+    """Diffs two trees; returns the nodes read, and the nodes that both trees have."""
+    old_nodes, nodes = MemoryNodes(), MemoryNodes()
+    old = old_nodes.build(rows)
+    new = nodes.build(new_rows)
+    shared = old_nodes.nodes.keys() & nodes.nodes.keys()
+    every = old_nodes.nodes.keys() ^ nodes.nodes.keys()
+    nodes.nodes |= old_nodes.nodes
+    list(diff(old, new, nodes))
+    assert set(nodes.read) >= every
+    return set(nodes.read), shared
 
 
 def test_a_hostile_tree_is_refused():

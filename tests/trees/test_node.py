@@ -141,7 +141,8 @@ ARRAY = b"\xdc" + MAX_NODE_ROWS.to_bytes(2, "big")
 BOMBS = {
     "arrays within arrays": b"\x93\x00" + ARRAY * 1020,
     "more levels than a stack has": b"\x91" * 1_000_000,
-    "many empty arrays": b"\x93\x00" + (ARRAY + b"\x90" * MAX_NODE_ROWS) * 4000,
+    "arrays of empty arrays": b"\x93\x00"
+    + (ARRAY + (ARRAY + b"\x90" * MAX_NODE_ROWS) * MAX_NODE_ROWS) * 2,
     "an array said to be huge": b"\x93\x00\xdd\xff\xff\xff\xff",
     "bytes said to be huge": b"\x93\x00\x91\xc6\xff\xff\xff\xff",
     "a map said to be huge": b"\xdf\xff\xff\xff\xff",

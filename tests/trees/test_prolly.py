@@ -5,12 +5,11 @@ import tracemalloc
 from itertools import islice
 
 import pytest
-from xxhash import xxh3_64_intdigest
 
 from datastore.errors import FormatError, NotFoundError, UsageError
 from datastore.trees.node import Leaf, decode, encode_inner, encode_leaf
 from datastore.trees.prolly import Shape, Tree, build, edit, get, get_many, scan
-from tests.trees.memory import SMALL, TINY, MemoryNodes, edited, numbered, shuffled
+from tests.trees.memory import SMALL, TINY, MemoryNodes, edited, levels_of, numbered, rule, shuffled
 
 WIDE = Shape(leaf_rows=64, inner_rows=64)
 
@@ -34,18 +33,6 @@ def change(tree, nodes, edits):
     return edit(tree, sorted(edits.items()), nodes, nodes)
 
 
-def levels_of(tree, nodes):
-    """Lists the keys of each node of each level, from the leaves up."""
-    levels = []
-    digests = [tree.top]
-    for _ in range(tree.level + 1):
-        row = [decode(data) for data in nodes.read_nodes(digests)]
-        levels.append([node.keys for node in row])
-        if tree.level >= len(levels):
-            digests = [digest for node in row for digest, _ in node.children]
-    return levels[::-1]
-
-
 # -- shape --------------------------------------------------------------------------------------
 
 
@@ -58,26 +45,6 @@ def test_a_shape_out_of_range_is_refused(leaf, inner):
 @pytest.mark.parametrize(("size", "rows"), [(0, 512), (10, 512), (70, 234), (600, 27), (9000, 16)])
 def test_leaves_are_chosen_to_be_about_16_kib(size, rows):
     assert Shape.fitting(size) == Shape(leaf_rows=rows, inner_rows=512)
-
-
-def rule(keys, level, target):
-    """Cuts keys by the text of the format page, a row at a time."""
-    cut, start = [], 0
-    for end in range(1, len(keys) + 1):
-        n = end - start
-        h = xxh3_64_intdigest(keys[end - 1], level)
-        if n < max(target // 4, 2):
-            ends = False
-        elif n >= 2 * target:
-            ends = True
-        elif n * 10 < 8 * target:
-            ends = h < 2**64 // (4 * target)
-        else:
-            ends = h < min(4 * 2**64 // target, 2**64 - 1)
-        if ends or end == len(keys):
-            cut.append(keys[start:end])
-            start = end
-    return cut
 
 
 @pytest.mark.parametrize("targets", [(4, 4), (5, 7), (8, 4), (16, 8), (33, 9), (100, 6)])
@@ -213,8 +180,13 @@ def test_a_scan_reads_in_growing_batches(wide):
     nodes.forget_counts()
     assert sum(1 for _ in islice(scan(tree, nodes), 3000)) == 3000
     assert nodes.requests[:6] == [1, 1, 1, 2, 4, 8]
-    assert sum(1 for _ in scan(tree, nodes)) == 100_000
-    assert max(nodes.requests) <= 64
+
+
+def test_a_scan_reads_64_nodes_at_once_at_most(nodes):
+    tree = nodes.build(numbered(2000), Shape(leaf_rows=8, inner_rows=1024))
+    nodes.forget_counts()
+    assert sum(1 for _ in scan(tree, nodes)) == 2000
+    assert max(nodes.requests) == 64
 
 
 @pytest.mark.parametrize(("start", "stop"), [(b"z", None), (b"b", b"a"), (b"", b"")])
