@@ -51,21 +51,40 @@ def load(project: Path, local: Path) -> Config:
         StorageError: A file cannot be read.
     """
     shared, own = _read(project), _read(local)
-    version = shared.get("format", FORMAT)
+    _check_format(shared.get("format", FORMAT), project)
+    sources = {key: str(project) for key in shared} | {key: str(local) for key in own}
+    return Config(FORMAT, _store_path(own.get("store"), local), sources)
+
+
+def _check_format(version: Any, project: Path) -> None:
+    if type(version) is not int or version < 1:
+        raise FormatError(
+            f"{project}: format must be a whole number, not {version!r}",
+            hint="take the file back from Git: git checkout -- .datastore",
+            where=str(project),
+        )
     if version != FORMAT:
         raise FormatError(
-            f"{project} has format {version!r}; this version knows {FORMAT}",
+            f"{project} has format {version}; this version knows {FORMAT}",
             hint="a newer datastore wrote it: pip install --upgrade datastore-ml",
             where=str(project),
         )
-    store = own.get("store", {})
+
+
+def _store_path(store: Any, local: Path) -> Path | None:
+    if store is None:
+        return None
     path = store.get("path") if isinstance(store, dict) else store
-    if path is not None and (not isinstance(path, str) or not path):
+    if path is None and isinstance(store, dict):
+        return None
+    # A relative path would be another directory for each one that a command is run in.
+    if not isinstance(store, dict) or not isinstance(path, str) or not Path(path).is_absolute():
         raise FormatError(
-            f"{local}: store.path must be the path of a directory, not {path!r}", where=str(local)
+            f"{local}: store.path must be the full path of a directory, not {path!r}",
+            hint="write two lines: 'store:' and '  path: /where/the/packs/lie'",
+            where=str(local),
         )
-    sources = {key: str(project) for key in shared} | {key: str(local) for key in own}
-    return Config(FORMAT, Path(path) if path else None, sources)
+    return Path(path)
 
 
 def _read(path: Path) -> dict[str, Any]:

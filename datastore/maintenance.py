@@ -10,7 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from datastore.errors import CorruptionError, DatastoreError, FormatError
+from datastore.errors import (
+    CorruptionError,
+    DatastoreError,
+    FormatError,
+    NotFoundError,
+    StorageError,
+)
 from datastore.kernel.hashing import Digest, format_digest, pack_hasher
 from datastore.objects.pack import SUFFIX, Kind
 from datastore.objects.packreader import (
@@ -20,9 +26,11 @@ from datastore.objects.packreader import (
     read_footer,
     recover,
     scan_blocks,
+    sound_blocks,
 )
 from datastore.objects.store import ObjectStore
 from datastore.progress import Task
+from datastore.storage.local import storage_error
 from datastore.trees import files
 from datastore.trees.files import FileTree
 from datastore.trees.manifest import iter_chunks
@@ -85,6 +93,7 @@ class Verifier:
         self._task = task
         self._quick = quick
         self._bad: set[Digest] = set()
+        self._node_packs: set[int] = set()
         self._last: dict[str, FileTree] = {}
         self._roots: set[Digest] = set()
         names = ("packs", "chunks", "nodes", "bytes", "versions", "files")
@@ -97,19 +106,30 @@ class Verifier:
 
     def check_packs(self) -> None:
         """Checks every pack file, and that none that the index knows is gone."""
+        self._store.forget_packs()
+        self._store.refresh()  # a process that was killed may have left one unknown
         rows = {row.name: row for row in self._store.index.packs()}
+        self._node_packs = {row.number for row in rows.values() if row.kind == Kind.META}
         for path in self._store.pack_files():
-            self._task.describe(path.name[:12])
+            self._task.describe(f"pack {self.counts['packs'] + 1}")
             self.counts["packs"] += 1
             row = rows.pop(path.name.removesuffix(SUFFIX), None)
             sound: set[Digest] = set()
-            problems = list(self._pack_problems(path, sound))
+            problems = self._all_problems(path, sound)
             self.damaged += [Damage("", "", path.name, problem) for problem in problems]
             if problems and row is not None:
                 self._bad |= set(self._store.index.digests_of(row.number)) - sound
         for row in rows.values():
             self.damaged.append(Damage("", "", row.name + SUFFIX, "the pack is gone"))
             self._bad |= set(self._store.index.digests_of(row.number))
+
+    def _all_problems(self, path: Path, sound: set[Digest]) -> list[str]:
+        found: list[str] = []
+        try:
+            found += self._pack_problems(path, sound)
+        except (NotFoundError, StorageError) as error:
+            found.append(str(error))
+        return found
 
     def _pack_problems(self, path: Path, sound: set[Digest]) -> Iterator[str]:
         sealed = None
@@ -132,13 +152,16 @@ class Verifier:
                     sound.add(member)
         if sealed is not None:
             lost = set(sealed.digests) - sound
+            if lost:
+                sound.update(recover(path).digests)
+                lost -= sound
             self._count(sealed.kind, len(sealed.digests) - len(lost))
             if lost:
                 yield f"{len(lost)} of its {len(sealed.digests)} members cannot be read"
 
     def pack_problems(self, path: Path) -> list[str]:
         """Checks one pack file; returns what is wrong with it."""
-        return list(self._pack_problems(path, set()))
+        return self._all_problems(path, set())
 
     def _count(self, kind: Kind, members: int) -> None:
         self.counts["nodes" if kind is Kind.META else "chunks"] += members
@@ -146,10 +169,13 @@ class Verifier:
     def _has_its_name(self, path: Path) -> bool:
         hasher = pack_hasher()
         with open_pack(path) as file:
-            while piece := file.read(_READ):
-                hasher.update(piece)
-                self.counts["bytes"] += len(piece)
-                self._task.advance(len(piece))
+            try:
+                while piece := file.read(_READ):
+                    hasher.update(piece)
+                    self.counts["bytes"] += len(piece)
+                    self._task.advance(len(piece))
+            except OSError as error:
+                raise storage_error(error, "read", path) from error
         return hasher.digest().hex() == path.name.partition("-")[0]
 
     def check_versions(self, versions: Iterable[Version]) -> None:
@@ -181,19 +207,25 @@ class Verifier:
         path = full_path(version.path, key)
         try:
             entry = files.decode_entry(value)
-            wanted = [ref.digest for _, ref in iter_chunks(entry.content, self._store)]
+            refs = [ref for _, ref in iter_chunks(entry.content, self._store)]
         except DatastoreError as error:
             yield Damage(path, version.rev, "", str(error))
             return
-        missing = self._store.missing(wanted)
-        for digest in missing:
-            yield Damage(path, version.rev, "", f"{format_digest(digest)} is not in the store")
+        places = self._store.places(ref.digest for ref in refs)
+        for (digest, size), found in zip(refs, places, strict=True):
+            name, pack = format_digest(digest), ""
+            if found is None:
+                reason = f"{name} is not in the store"
+            elif digest in self._bad:
+                reason, pack = f"{name} is damaged", self._store.pack_of(digest)
+            elif found.pack in self._node_packs:
+                reason = f"{name} is a tree node, where a chunk is promised"
+            elif found.location.size != size:
+                reason = f"{name} has {found.location.size} bytes, where {size} are promised"
+            else:
+                continue
+            yield Damage(path, version.rev, pack, reason)
             return
-        for digest in wanted:
-            if digest in self._bad:
-                reason = f"{format_digest(digest)} is damaged"
-                yield Damage(path, version.rev, self._store.pack_of(digest), reason)
-                return
 
 
 def _members(path: Path, kind: Kind) -> Iterator[Digest | str]:
@@ -211,25 +243,34 @@ def _members(path: Path, kind: Kind) -> Iterator[Digest | str]:
 def rebuild_index(store: ObjectStore, task: Task) -> RebuildResult:
     """Makes the index again from the packs.
 
-    A pack that is not sound in every byte is read block by block, and only what proves to be what
-    its digest names is entered; what is left out counts as not stored, so adding the file again
+    A pack that is not sound in every byte is set aside, never deleted, and what proves to be what
+    its digest names is stored again; what is lost counts as not stored, so adding the file again
     heals it.
     """
     verifier = Verifier(store, task, quick=False)
     store.clear_index()
     packs = chunks = 0
     damaged = []
-    for path in store.pack_files():
-        try:
-            sound = not verifier.pack_problems(path)
-            sealed = read_footer(path) if sound else recover(path)
-        except DatastoreError:
+    for path in list(store.pack_files()):
+        if verifier.pack_problems(path):
             damaged.append(path.name)
-            continue
-        if not sound:
-            damaged.append(path.name)
-        if sealed.digests:
+            store.set_aside(path)
+        else:
+            sealed = read_footer(path)
             store.index.add_pack(sealed)
             packs += 1
             chunks += len(sealed.digests)
+    # Also of packs that an earlier rebuild set aside, and was killed before it had saved.
+    for path in store.set_aside_files():
+        _salvage(store, path)
     return RebuildResult(packs, chunks, tuple(damaged))
+
+
+def _salvage(store: ObjectStore, path: Path) -> None:
+    """Stores what is sound in a damaged pack again."""
+    with store.session() as session:
+        for kind, _, members in sound_blocks(path):
+            put = session.put_chunk if kind is Kind.DATA else session.put_node
+            for _, part in members:
+                put(bytes(part))
+        session.commit()

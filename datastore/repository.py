@@ -60,7 +60,13 @@ class Repository:
         self._workspace = workspace
 
     @classmethod
-    def init(cls, path: StrPath = ".", *, index_directory: StrPath | None = None) -> Repository:
+    def init(
+        cls,
+        path: StrPath = ".",
+        *,
+        index_directory: StrPath | None = None,
+        program: str = "git-ds",
+    ) -> Repository:
         """Begins to version data in the Git repository that `path` is in; fine to call again.
 
         Writes ``.datastore/config.yaml`` and ``.gitattributes``, and tells Git how to show and
@@ -68,7 +74,8 @@ class Repository:
 
         Args:
             path: A directory in the worktree.
-            index_directory: On a local disk, for a repository on a network file system.
+            index_directory: See `open`.
+            program: What Git is to call to show and merge pointers: a name on its PATH, or a path.
 
         Raises:
             NotFoundError: There is no Git repository.
@@ -76,7 +83,7 @@ class Repository:
         """
         git = Git.discover(Path(path))
         initialize(git.worktree)
-        drivers.install(git)
+        drivers.install(git, program=program)
         git.close()
         return cls.open(path, index_directory=index_directory)
 
@@ -86,7 +93,9 @@ class Repository:
 
         Args:
             path: A directory in the worktree; relative paths start here.
-            index_directory: On a local disk, for a repository on a network file system.
+            index_directory: A directory on a local disk: the index of a repository on a network
+            file
+                system lies there. It is not looked at otherwise.
 
         Raises:
             NotFoundError: There is no Git repository, or `init` was never run in it.
@@ -261,8 +270,10 @@ class Repository:
             quick: Leave out the content of the packs.
             progress: Told of bytes read.
         """
-        with progress.task("verify", None, "B") as task:
-            verifier = maintenance.Verifier(self._workspace.store, task, quick=quick)
+        store = self._workspace.store
+        total = None if quick else sum(path.stat().st_size for path in store.pack_files())
+        with progress.task("verify", total, "B") as task:
+            verifier = maintenance.Verifier(store, task, quick=quick)
             verifier.check_packs()
             verifier.check_versions(
                 maintenance.Version(*each) for each in history.versions(self._workspace, revs)
@@ -278,9 +289,13 @@ class Repository:
         """Checks that machine, Git and store are set up well."""
         return diagnose(self._workspace, f"Python {platform.python_version()}")
 
-    def git_install(self) -> None:
-        """Tells Git in this clone how to show and merge pointers."""
-        drivers.install(self._workspace.git)
+    def git_install(self, *, program: str = "git-ds") -> None:
+        """Tells Git in this clone how to show and merge pointers.
+
+        Args:
+            program: What Git is to call: a name on its PATH, or a path.
+        """
+        drivers.install(self._workspace.git, program=program)
 
     def git_uninstall(self) -> None:
         """Takes back what `git_install` told Git."""

@@ -7,17 +7,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
-from datastore.config import DIRECTORY
-from datastore.errors import ConflictError, FormatError, NotFoundError, UsageError
+from datastore.errors import (
+    ConflictError,
+    CorruptionError,
+    FormatError,
+    NotFoundError,
+    UsageError,
+)
 from datastore.kernel.hashing import format_digest
 from datastore.objects.packer import Account
 from datastore.objects.session import WriteSession
 from datastore.progress import Progress, Task
 from datastore.storage.local import write_durably
 from datastore.trees import files, prolly
-from datastore.trees.files import FileTree, Kind
-from datastore.workspace.changes import version_deltas
-from datastore.workspace.dataset import Dataset, key_of, raise_problems
+from datastore.trees.files import Entry, FileTree, Kind
+from datastore.workspace.changes import count_files, version_deltas
+from datastore.workspace.dataset import Dataset, key_of, keys_within, raise_problems
 from datastore.workspace.ignore import ignore_paths
 from datastore.workspace.ingest import (
     AddedPointer,
@@ -28,8 +33,10 @@ from datastore.workspace.ingest import (
     ingest,
 )
 from datastore.workspace.layout import LOCK_TIMEOUT, Place, Workspace
-from datastore.workspace.pointer import POINTER_SUFFIX, Pointer, pointer_path
-from datastore.workspace.scan import Found, path_of
+from datastore.workspace.pointer import Pointer, pointer_path
+from datastore.workspace.scan import SELF_NAME, Found, path_of
+from datastore.workspace.statcache import CacheDamagedError
+from datastore.workspace.targets import parents, targets
 
 
 class _Stored(NamedTuple):
@@ -62,84 +69,18 @@ def add(workspace: Workspace, paths: Sequence[str], progress: Progress) -> AddRe
         ConflictError: A file changed while it was read.
         StorageError: Files cannot be read, or the store cannot be written.
     """
-    places = _targets(workspace, paths)
-    with progress.task("add", None, "B") as task, workspace.store.session() as session:
+    places = targets(workspace, paths)
+    with (
+        progress.task("add", None, "B") as task,
+        # Half of a checkout is no version.
+        workspace.files_lock(shared=True).acquire(LOCK_TIMEOUT, task.describe),
+        workspace.store.session() as session,
+    ):
         stored = [_store(workspace, place, session, task) for place in places]
         session.commit()
-        with workspace.lock().acquire(LOCK_TIMEOUT):
+        with workspace.lock().acquire(LOCK_TIMEOUT, task.describe):
             pointers = [_acknowledge(workspace, each) for each in stored]
     return AddResult(tuple(pointers))
-
-
-def _targets(workspace: Workspace, paths: Sequence[str]) -> list[Place]:
-    places: dict[Place, None] = {}
-    for path in paths:
-        place = workspace.place(path) or Place(path, "")
-        if place.inner:
-            _check_inner(workspace, place)
-        else:
-            _check_new(workspace, path)
-        places[place] = None
-    whole = {place.dataset for place in places if not place.inner}
-    return [place for place in places if not place.inner or place.dataset not in whole]
-
-
-def _check_inner(workspace: Workspace, place: Place) -> None:
-    """A part is reached through directories of the dataset only, never through a link."""
-    at = workspace.top / place.dataset
-    for name in place.inner.split("/")[:-1]:
-        at /= name
-        if at.is_symlink():
-            raise UsageError(
-                f"{str(at.relative_to(workspace.top))!r} is a symbolic link; it is kept as one and "
-                "not followed",
-                where=str(at),
-            )
-
-
-def _check_new(workspace: Workspace, path: str) -> None:
-    top = workspace.top / path
-    if not path or path.split("/", maxsplit=1)[0] in {DIRECTORY, ".git"}:
-        raise UsageError(
-            f"{path or '.'!r} cannot be a dataset",
-            hint="name a file or a directory inside the workspace",
-            where=path,
-        )
-    if top.is_symlink():
-        raise UsageError(
-            f"{path!r} is a symbolic link, which is not followed",
-            hint="add the directory that it points to, or move the data here",
-            where=path,
-        )
-    if not top.exists():
-        raise NotFoundError(f"{path!r} does not exist", where=path)
-    if not top.is_dir() and not top.is_file():
-        raise UsageError(f"{path!r} is neither a file nor a directory", where=path)
-    if path.endswith(POINTER_SUFFIX):
-        raise UsageError(
-            f"{path!r} has the name of a pointer",
-            hint=f"add the data: 'datastore add {path.removesuffix(POINTER_SUFFIX)}'",
-            where=path,
-        )
-    _check_git(workspace, path)
-
-
-def _check_git(workspace: Workspace, path: str) -> None:
-    tracked = workspace.git.tracked(path)
-    if tracked:
-        raise UsageError(
-            f"Git tracks {tracked[0]!r}"
-            + (f" and {len(tracked) - 1} more files of {path!r}" if len(tracked) > 1 else ""),
-            hint=f"hand them over first: git rm -r -q --cached {path}",
-            where=path,
-        )
-    inside = [each for each in workspace.dataset_paths() if each.startswith(path + "/")]
-    if inside:
-        raise UsageError(
-            f"{path!r} holds the dataset {inside[0]!r}; datasets cannot be nested",
-            hint=f"remove {inside[0]}{POINTER_SUFFIX} first, or add them one by one",
-            where=path,
-        )
 
 
 def _store(workspace: Workspace, place: Place, session: WriteSession, task: Task) -> _Stored:
@@ -157,26 +98,58 @@ def _store_part(
     """Stores one path inside a dataset; a path that is gone from disk is removed."""
     pointed = workspace.version(dataset.path)
     assert pointed is not None
-    walk = _Recorded(dataset, inner)
-    entries = list(Ingester(walk, session, task).entries())
-    raise_problems(dataset.path, walk.seen.problems)
+    if prolly.get(pointed.tree, files.SELF_KEY, dataset.store) is not None:
+        raise UsageError(
+            f"{dataset.path!r} is a single file, so nothing can be in it",
+            hint=f"add it whole: datastore add {dataset.path}",
+            where=f"{dataset.path}/{inner}",
+        )
+    try:
+        edits = _part_edits(dataset, pointed, inner, session, task)
+    except CacheDamagedError:
+        dataset.cache.forget()
+        edits = _part_edits(dataset, pointed, inner, session, task)
+    version = apply_edits(dataset, pointed, edits, session)
+    return _Stored(dataset, version, session.account, None, pointed, edits)
+
+
+def _part_edits(
+    dataset: Dataset, pointed: FileTree, inner: str, session: WriteSession, task: Task
+) -> dict[bytes, bytes | None]:
+    """Stores what lies at a path inside a dataset, and says what that changes in a version."""
     known = dataset.remembered()
+    walk = _Recorded(dataset, inner)
+    entries = list(Ingester(dataset.path, walk, session, task).entries())
+    raise_problems(dataset.path, walk.seen.problems)
     unread = sorted(walk.keys - {entry[0] for entry in entries})
     edits: dict[bytes, bytes | None] = {entry[0]: entry[1] for entry in entries}
     if known is not None and unread and known.root != pointed.root:
         edits.update(zip(unread, prolly.get_many(known.tree, unread, dataset.store), strict=True))
-    start, stop = files.key_range(inner)
-    wanted = key_of(inner)
+    wanted, start, stop = keys_within(inner)
     for key, _ in prolly.scan(pointed.tree, dataset.store, start=start, stop=stop):
         if files.is_within(key, wanted) and key not in walk.keys:
             edits[key] = None
     if not edits and not walk.keys:
-        raise NotFoundError(f"'{dataset.path}/{inner}' does not exist", where=inner)
-    # What stood for an empty directory is one no longer.
-    for parent in _parents(inner):
+        raise NotFoundError(
+            f"'{dataset.path}/{inner}' does not exist, nor is it in the dataset",
+            hint="check the spelling",
+            where=inner,
+        )
+    # What stood for an empty directory is one no longer; and a directory may have become empty.
+    for parent in parents(inner):
         edits.setdefault(key_of(parent), None)
-    version = apply_edits(dataset, pointed, edits, session)
-    return _Stored(dataset, version, session.account, None, pointed, edits)
+    if not walk.keys:
+        edits.update(_emptied(dataset, inner.rpartition("/")[0]))
+    return edits
+
+
+def _emptied(dataset: Dataset, directory: str) -> Iterator[tuple[bytes, bytes]]:
+    """Yields the row that stands for a directory if that is empty on disk."""
+    found = next(iter(dataset.walk(directory)), None) if directory else None
+    if found is not None and found.directory == directory and found.rows[0].name == SELF_NAME:
+        key = key_of(directory)
+        name = directory if directory.encode() != key else ""
+        yield key, files.encode_entry(Entry(Kind.DIRECTORY, name=name))
 
 
 class _Recorded:
@@ -193,11 +166,6 @@ class _Recorded:
             yield found
 
 
-def _parents(path: str) -> list[str]:
-    parts = path.split("/")[:-1]
-    return ["/".join(parts[: count + 1]) for count in range(len(parts))]
-
-
 def _acknowledge(workspace: Workspace, stored: _Stored) -> AddedPointer:
     """Writes the pointer, last of all; everything that it names is durable."""
     dataset = stored.dataset
@@ -205,13 +173,14 @@ def _acknowledge(workspace: Workspace, stored: _Stored) -> AddedPointer:
     before = workspace.pointer_data(path)
     old = _old_version(workspace, path)
     version = _rebased(stored, old)
-    pointer = Pointer("files", version.files, version.bytes, version.root)
+    extra = _extra(workspace, path)
+    pointer = Pointer("files", version.files, version.bytes, version.root, extra)
     ignore_paths(dataset.top.parent, [dataset.top.name])
     changed = before != pointer.encode()
     if changed:
         write_durably(workspace.top / pointer_path(path), pointer.encode())
     if stored.whole is not None:
-        dataset.cache.save(version.root, stored.whole.snapshots, stored.whole.gone)
+        dataset.cache.save(version.root, stored.whole.snapshots, stored.whole.gone, arrived=True)
     counts = _count(dataset, old, version)
     return AddedPointer(
         path=path,
@@ -234,8 +203,17 @@ def _old_version(workspace: Workspace, path: str) -> FileTree | None:
     """Returns what the pointer named so far; None where that is not to be had here."""
     try:
         return workspace.version(path)
-    except (NotFoundError, FormatError, ConflictError):
+    except (NotFoundError, FormatError, ConflictError, CorruptionError):
         return None
+
+
+def _extra(workspace: Workspace, path: str) -> tuple[tuple[str, str], ...]:
+    """Returns what the pointer says beyond what this version knows; that is kept."""
+    try:
+        pointer = workspace.pointer(path)
+    except (FormatError, ConflictError):
+        return ()
+    return pointer.extra if pointer is not None else ()
 
 
 def _rebased(stored: _Stored, current: FileTree | None) -> FileTree:
@@ -251,12 +229,10 @@ def _rebased(stored: _Stored, current: FileTree | None) -> FileTree:
 def _count(dataset: Dataset, old: FileTree | None, new: FileTree) -> Counter[str]:
     if old is None:
         return Counter(added=new.files)
-    counts: Counter[str] = Counter()
     if old.root == new.root:
-        return counts
-    for delta in version_deltas(old, new, dataset.store):
-        value = delta.new if delta.new is not None else delta.old
-        assert value is not None
-        if files.decode_entry(value).kind is not Kind.DIRECTORY:
-            counts[delta.verb] += 1
-    return counts
+        return Counter()
+    try:
+        return count_files(version_deltas(old, new, dataset.store))
+    except (NotFoundError, FormatError, CorruptionError):
+        # The old version is damaged, and the new one acknowledged already.
+        return Counter(added=new.files)

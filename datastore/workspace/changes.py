@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from bisect import bisect_left
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -21,6 +22,7 @@ class FileChange:
 
     kind: ChangeKind
     path: str
+    """Ends in a slash for an empty directory."""
     old_path: str | None = None
     """Where a renamed file was."""
     old_size: int | None = None
@@ -52,13 +54,6 @@ class Delta(NamedTuple):
     key: bytes
     old: bytes | None
     new: bytes | None
-
-    @property
-    def verb(self) -> str:
-        """``"added"``, ``"removed"`` or ``"modified"``."""
-        if self.old is None:
-            return "added"
-        return "removed" if self.new is None else "modified"
 
 
 def version_deltas(
@@ -96,7 +91,8 @@ def file_changes(deltas: Iterable[Delta], prefix: str) -> list[FileChange]:
     """Names the changes for people and finds renames.
 
     A file that went and a file that came with the same content (and size above 0) are one rename;
-    among several candidates one with the same base name is taken first.
+    among several candidates one with the same base name is taken first. An empty directory is a
+    change only where no file says so: one that was emptied or filled is not.
 
     Args:
         deltas: Differing keys.
@@ -111,33 +107,58 @@ def file_changes(deltas: Iterable[Delta], prefix: str) -> list[FileChange]:
     for key, old, new in deltas:
         before = files.decode_entry(old) if old is not None else None
         after = files.decode_entry(new) if new is not None else None
-        if before is None and after is not None:
-            added[key] = after
-        elif after is None and before is not None:
-            removed[key] = before
-        elif before is not None and after is not None:
-            path = full_path(prefix, key)
+        if before is not None and after is not None and _comparable(before, after):
+            path = _shown(prefix, key, after)
             changes.append(FileChange("modified", path, None, before.size, after.size))
+            continue
+        if before is not None:
+            removed[key] = before
+        if after is not None:
+            added[key] = after
+    _drop_implied(removed, list(added))
+    _drop_implied(added, list(removed))
     for source, target in _renames(removed, added):
-        entry = removed.pop(source)
+        size = removed.pop(source).size
         del added[target]
-        changes.append(
-            FileChange(
-                "renamed",
-                full_path(prefix, target),
-                full_path(prefix, source),
-                entry.size,
-                entry.size,
-            )
-        )
+        where = full_path(prefix, target)
+        changes.append(FileChange("renamed", where, full_path(prefix, source), size, size))
     for key, entry in removed.items():
-        if entry.kind is not Kind.DIRECTORY:
-            changes.append(FileChange("removed", full_path(prefix, key), None, entry.size, None))
+        changes.append(FileChange("removed", _shown(prefix, key, entry), None, entry.size, None))
     for key, entry in added.items():
-        if entry.kind is not Kind.DIRECTORY:
-            changes.append(FileChange("added", full_path(prefix, key), None, None, entry.size))
+        changes.append(FileChange("added", _shown(prefix, key, entry), None, None, entry.size))
     changes.sort(key=lambda change: change.path)
     return changes
+
+
+def count_files(deltas: Iterable[Delta]) -> Counter[str]:
+    """Counts files that were added, removed and modified, by these words."""
+    counts: Counter[str] = Counter()
+    for _, old, new in deltas:
+        before = files.decode_entry(old) if old is not None else None
+        after = files.decode_entry(new) if new is not None else None
+        if before is not None and after is not None and _comparable(before, after):
+            counts["modified"] += before.kind is not Kind.DIRECTORY
+            continue
+        counts["removed"] += before is not None and before.kind is not Kind.DIRECTORY
+        counts["added"] += after is not None and after.kind is not Kind.DIRECTORY
+    return counts
+
+
+def _comparable(before: Entry, after: Entry) -> bool:
+    """Whether one can have become the other; an empty directory never becomes a file."""
+    return (before.kind is Kind.DIRECTORY) == (after.kind is Kind.DIRECTORY)
+
+
+def _drop_implied(directories: dict[bytes, Entry], others: list[bytes]) -> None:
+    """Drops empty directories below which files went or came on the other side."""
+    for key in [key for key, entry in directories.items() if entry.kind is Kind.DIRECTORY]:
+        at = bisect_left(others, key + b"/")
+        if at < len(others) and others[at].startswith(key + b"/"):
+            del directories[key]
+
+
+def _shown(prefix: str, key: bytes, entry: Entry) -> str:
+    return full_path(prefix, key) + ("/" if entry.kind is Kind.DIRECTORY else "")
 
 
 def _renames(removed: dict[bytes, Entry], added: dict[bytes, Entry]) -> list[tuple[bytes, bytes]]:

@@ -5,20 +5,29 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
-from datastore.errors import ConflictError, CorruptionError, FormatError, NotFoundError
+from datastore.errors import (
+    ConflictError,
+    CorruptionError,
+    FormatError,
+    NotFoundError,
+    UsageError,
+)
 from datastore.kernel.hashing import format_digest
 from datastore.progress import Progress, Task
 from datastore.trees import files
-from datastore.trees.files import FileTree, Kind
+from datastore.trees.files import FileTree
 from datastore.workspace.changes import (
     Delta,
     DiffResult,
     FileChange,
     count_changes,
+    count_files,
     file_changes,
     version_deltas,
 )
+from datastore.workspace.dataset import keys_within
 from datastore.workspace.git_log import Commit
 from datastore.workspace.layout import Place, Workspace
 from datastore.workspace.pointer import Pointer, pointer_path
@@ -85,6 +94,11 @@ def diff(
 ) -> DiffResult:
     """Compares two versions, or one with the disk; see `Repository.diff`."""
     if old is not None and ".." in old:
+        if new is not None:
+            raise UsageError(
+                f"{old!r} is a range already, so {new!r} cannot come after it",
+                hint="give two revisions, or one range",
+            )
         old, new = workspace.git.parse_range(old)
     before = old or "HEAD"
     changes: list[FileChange] = []
@@ -129,8 +143,7 @@ def _deltas(
 def _between(
     workspace: Workspace, old: FileTree | None, new: FileTree | None, inner: str
 ) -> list[Delta]:
-    start, stop = files.key_range(inner)
-    wanted = inner.encode()
+    wanted, start, stop = keys_within(inner)
     return [
         delta
         for delta in version_deltas(old, new, workspace.store, start=start, stop=stop)
@@ -153,30 +166,31 @@ def diff_pointers(
 
 def log(workspace: Workspace, paths: Sequence[str], limit: int | None) -> Iterator[LogEntry]:
     """Lists the versions of datasets, newest first; see `Repository.log`."""
-    datasets = [place.dataset for place in _logged(workspace, paths)]
+    return islice(_log(workspace, paths), None if limit is None else max(limit, 0))
+
+
+def _log(workspace: Workspace, paths: Sequence[str]) -> Iterator[LogEntry]:
+    datasets = list(dict.fromkeys(_logged(workspace, paths)))
     pointers = [pointer_path(dataset) for dataset in datasets]
-    count = 0
     for commit in workspace.git.log(pointers):
         for dataset in datasets or _changed_in(workspace, commit):
             entry = _log_entry(workspace, commit, dataset)
             if entry is not None:
                 yield entry
-                count += 1
-                if count == limit:
-                    return
 
 
-def _logged(workspace: Workspace, paths: Sequence[str]) -> list[Place]:
+def _logged(workspace: Workspace, paths: Sequence[str]) -> Iterator[str]:
     """Finds the datasets to list; one that is gone from the workspace is looked for in HEAD."""
-    if not paths:
-        return []
-    try:
-        return workspace.places(paths)
-    except NotFoundError:
-        try:
-            return workspace.places(paths, "HEAD")
-        except NotFoundError:
-            return [Place(path, "") for path in paths]
+    for path in paths:
+        for rev in (None, "HEAD"):
+            try:
+                places = workspace.places((path,), rev)
+            except NotFoundError:
+                continue
+            yield from (place.dataset for place in places)
+            break
+        else:
+            yield path  # maybe a dataset once
 
 
 def _changed_in(workspace: Workspace, commit: Commit) -> list[str]:
@@ -223,7 +237,6 @@ def _log_entry(workspace: Workspace, commit: Commit, dataset: str) -> LogEntry |
 
 def _counts(workspace: Workspace, old: bytes | None, new: bytes | None, name: str) -> Counter[str]:
     """Counts differing files; nothing where this store lacks one of the versions."""
-    counts: Counter[str] = Counter()
     try:
         sides = [
             files.load(Pointer.decode(data, where=name).root, workspace.store) if data else None
@@ -231,10 +244,6 @@ def _counts(workspace: Workspace, old: bytes | None, new: bytes | None, name: st
         ]
         if sides[0] is None and sides[1] is not None:
             return Counter(added=sides[1].files)
-        for delta in version_deltas(sides[0], sides[1], workspace.store):
-            value = delta.new if delta.new is not None else delta.old
-            if value is not None and files.decode_entry(value).kind is not Kind.DIRECTORY:
-                counts[delta.verb] += 1
-    except (NotFoundError, FormatError, ConflictError):
+        return count_files(version_deltas(sides[0], sides[1], workspace.store))
+    except (NotFoundError, FormatError, ConflictError, CorruptionError):
         return Counter()
-    return counts

@@ -11,7 +11,9 @@ from datastore.errors import ConflictError, DatastoreError, NotFoundError, Stora
 from datastore.objects.store import ObjectStore
 from datastore.trees import files
 from datastore.trees.files import FileTree
-from datastore.workspace.scan import Ignoring, Problem, Trouble, Walk
+from datastore.workspace.paths import printable
+from datastore.workspace.problems import Problem, Trouble
+from datastore.workspace.scan import SINGLE, Ignoring, Walk
 from datastore.workspace.statcache import StatCache
 
 _LISTED: int = 10
@@ -62,6 +64,15 @@ def key_of(path: str) -> bytes:
     return (path if path.isascii() else unicodedata.normalize("NFC", path)).encode()
 
 
+def keys_within(path: str) -> tuple[bytes, bytes, bytes | None]:
+    """Returns the key of a path in the dataset, and the range of what may be at or below it.
+
+    The key decides, by `datastore.trees.files.is_within`; ``""`` is the whole dataset.
+    """
+    key = key_of(path)
+    return key, *files.key_range(key.decode())
+
+
 def raise_problems(dataset: str, problems: Iterable[Problem]) -> None:
     """Raises one error for all that cannot be part of the dataset; returns if there is nothing.
 
@@ -73,17 +84,21 @@ def raise_problems(dataset: str, problems: Iterable[Problem]) -> None:
     found = sorted(problems)
     if not found:
         return
-    shown = [f"  {dataset}/{path}: {reason}" for path, reason, _ in found[:_LISTED]]
+    paths = [dataset if path == SINGLE else f"{dataset}/{path}" for path, _, _ in found]
+    shown = [
+        f"  {printable(path)}: {problem.reason}"
+        for path, problem in zip(paths[:_LISTED], found, strict=False)
+    ]
     if len(found) > _LISTED:
         shown.append(f"  ... and {len(found) - _LISTED} more")
     noun = "file" if len(found) == 1 else "files"
-    message = f"{len(found)} {noun} of {dataset} cannot be added:\n" + "\n".join(shown)
+    message = f"{len(found)} {noun} of {printable(dataset)} cannot be added:\n" + "\n".join(shown)
     worst = max(trouble for _, _, trouble in found)
     error: DatastoreError
     if worst is Trouble.BUSY:
         error = ConflictError(
             message,
-            paths=tuple(path for path, _, _ in found),
+            paths=tuple(f"{dataset}/{path}" for path, _, _ in found),
             hint="run the command again when nothing writes to them; nothing was recorded",
             where=dataset,
         )

@@ -14,11 +14,12 @@ from typing import IO, Final, NamedTuple, cast
 from datastore.errors import StorageError
 from datastore.workspace import git_program
 
+# What a user may have set otherwise. Asked to follow renames of a pattern for paths, Git 2.39 even
+# ends with a BUG.
+_LOG: Final = ("-c", "log.follow=false", "-c", "log.showRoot=true", "log")
 # Every field ends in NUL, which Git lets into none of them; -z ends the last one the same way.
 LOG_ARGUMENTS: Final = (
-    "-c",
-    "log.follow=false",
-    "log",
+    *_LOG,
     "-z",
     "--format=tformat:%H%x00%P%x00%an%x00%ae%x00%aI%x00%s",
     "--encoding=UTF-8",
@@ -29,9 +30,7 @@ LOG_ARGUMENTS: Final = (
 """Arguments of git; revisions, ``--`` and paths follow."""
 
 VERSION_ARGUMENTS: Final = (
-    "-c",
-    "log.showRoot=true",
-    "log",
+    *_LOG,
     "-z",
     "--format=tformat:%H",
     "--no-show-signature",

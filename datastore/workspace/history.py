@@ -50,10 +50,9 @@ def versions(workspace: Workspace, revs: Sequence[str] | None) -> Iterator[Recor
 
 def _everywhere(workspace: Workspace) -> list[tuple[str, str]]:
     try:
-        commits = [commit.digest for commit in workspace.git.log(every=True)]
+        return workspace.git.pointer_versions()
     except NotFoundError:
-        return []
-    return [(commit, pointer) for commit in commits for pointer in workspace.git.pointers(commit)]
+        return []  # no commits yet
 
 
 def _recorded(path: str, rev: str, data: bytes | None) -> Iterator[Recorded]:

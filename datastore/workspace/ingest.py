@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
@@ -23,7 +24,9 @@ from datastore.trees.filewriter import write_bytes, write_stream
 from datastore.trees.manifest import EMPTY_DIGEST, ChunkWriter, Content
 from datastore.trees.prolly import Tree
 from datastore.workspace.dataset import Dataset, key_of, raise_problems
-from datastore.workspace.scan import SINGLE, Found, Problem, Seen, Trouble, Walk, path_of
+from datastore.workspace.paths import name_problems
+from datastore.workspace.problems import VANISHED, Problem, Trouble
+from datastore.workspace.scan import SINGLE, Found, Seen, Walk, path_of
 from datastore.workspace.statcache import CacheDamagedError, Row, Snapshot, settled, unpack_rows
 
 FILE_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
@@ -85,12 +88,14 @@ class Ingester:
     """Reads changed files and turns them into entries.
 
     Args:
+        dataset: Its path, for people.
         walk: The pass that finds them; problems go to its `Seen`.
         writer: Where chunks go, or `DigestOnly`.
         task: Told of bytes done.
     """
 
-    def __init__(self, walk: Finding, writer: ChunkWriter, task: Task) -> None:
+    def __init__(self, dataset: str, walk: Finding, writer: ChunkWriter, task: Task) -> None:
+        self._dataset = dataset
         self._walk = walk
         self._writer = writer
         self._task = task
@@ -102,12 +107,16 @@ class Ingester:
                 yield from self._stretch(found)
 
     def _stretch(self, found: Found) -> Iterator[Keyed]:
-        self._task.describe(found.directory)
+        inside = found.directory not in ("", SINGLE)
+        self._task.describe(f"{self._dataset}/{found.directory}" if inside else self._dataset)
         base = found.directory + "/" if found.directory else ""
         plain = base.isascii() and found.directory != SINGLE
         pack, descriptor = msgpack.packb, found.descriptor
+        refused = self._refuse(found)
         for row in found.changed:
             name, mode = row[0], row[1]
+            if name in refused:
+                continue
             try:
                 if mode & 0o170000 != stat.S_IFREG:
                     yield self._special(found, row)
@@ -127,6 +136,15 @@ class Ingester:
                 self._unreadable(path_of(found.directory, name), error)
             except _Changing:
                 self._busy(path_of(found.directory, name), "it keeps changing while it is read")
+
+    def _refuse(self, found: Found) -> set[str]:
+        """Notes the names that no checkout could write back, and returns them."""
+        if found.directory == SINGLE:
+            return set()
+        problems = name_problems(found.directory, [row[0] for row in found.changed])
+        for name, problem in problems.items():
+            self._walk.seen.problems.append(Problem(path_of(found.directory, name), problem))
+        return set(problems)
 
     def _content(self, descriptor: int, row: Row) -> Content:
         name, _, inode, size, mtime_ns, ctime_ns = row
@@ -164,25 +182,34 @@ class Ingester:
                 after = os.fstat(file)
             finally:
                 os.close(file)
-            if _same(before, after) and content.size == before.st_size:
+            if _same(before, after) and content is not None:
                 return content
         raise _Changing
 
-    def _read(self, file: int, size: int) -> Content:
+    def _read(self, file: int, size: int) -> Content | None:
+        """Stores what an open file holds; None where that is not of the size expected.
+
+        No more is read than that: a file that grows as fast as it is read has no end.
+        """
+        left = size + 1
+
+        def read(view: memoryview) -> int:
+            nonlocal left
+            count = os.readv(file, (view[:left],)) if left else 0
+            left -= count
+            return count
+
         if size > WHOLE_FILE_SIZE:
-            return write_stream(
-                lambda view: os.readv(file, (view,)), self._writer, on_bytes=self._task.advance
-            )
-        pieces = []
-        wanted = WHOLE_FILE_SIZE + 1
-        while wanted and (piece := os.read(file, wanted)):
-            pieces.append(piece)
-            wanted -= len(piece)
-        if not wanted:
-            raise _Changing
-        data = b"".join(pieces)
-        self._task.advance(len(data))
-        return write_bytes(data, self._writer)
+            content = write_stream(read, self._writer, on_bytes=self._task.advance)
+            return content if left == 1 else None
+        data = bytearray(left)
+        filled = 0
+        while count := read(memoryview(data)[filled:]):
+            filled += count
+        if filled != size:
+            return None
+        self._task.advance(size)
+        return write_bytes(bytes(data[:size]), self._writer)
 
     def _special(self, found: Found, row: Row) -> Keyed:
         path = path_of(found.directory, row.name)
@@ -199,8 +226,8 @@ class Ingester:
         return key, files.encode_entry(entry), entry.size, counted
 
     def _unreadable(self, path: str, error: OSError) -> None:
-        if isinstance(error, FileNotFoundError):
-            self._busy(path, "it vanished while the dataset was read")
+        if error.errno in (errno.ENOENT, errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            self._busy(path, VANISHED)  # or something else has its name now
         else:
             reason = f"cannot be read: {error.strerror}"
             self._walk.seen.problems.append(Problem(path, reason, Trouble.UNREADABLE))
@@ -247,7 +274,7 @@ def ingest(dataset: Dataset, session: WriteSession, task: Task) -> Ingested:
 def _ingest(dataset: Dataset, session: WriteSession, task: Task) -> Ingested:
     known = dataset.remembered()
     walk = dataset.walk()
-    entries = Ingester(walk, session, task).entries()
+    entries = Ingester(dataset.path, walk, session, task).entries()
     if known is None:
         version = _build(entries, session)
     else:

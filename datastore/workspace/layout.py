@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from datastore import config
-from datastore.errors import NotFoundError, UsageError
+from datastore.errors import CorruptionError, FormatError, NotFoundError, UsageError
+from datastore.kernel.hashing import checksum
 from datastore.objects.store import ObjectStore
-from datastore.storage.local import is_network, write_durably
+from datastore.storage.local import is_network, storage_error, write_durably
 from datastore.storage.lock import FileLock
 from datastore.trees import files
 from datastore.trees.files import FileTree
 from datastore.workspace.dataset import Dataset
 from datastore.workspace.git import Git
 from datastore.workspace.ignore import Ignore
+from datastore.workspace.paths import printable
 from datastore.workspace.pointer import Pointer, data_path, pointer_path
 from datastore.workspace.statcache import StatCache
 
@@ -25,6 +29,9 @@ STORE_NAME: Final = "datastore"
 """Of the store's directory inside Git's common directory."""
 STAGING_NAME: Final = "tmp"
 """Of the directory in ``.datastore`` where files are written aside; Git ignores it."""
+_MAX_POINTER: Final = 16 * 1024 * 1024
+"""Bytes that are read: far more than a pointer has, also one that lists the conflicts of a merge,
+and far less than data that is named like one may have."""
 LOCK_TIMEOUT: Final = 600.0
 """Seconds to wait for another command that writes to the workspace."""
 
@@ -45,7 +52,10 @@ def initialize(top: Path) -> None:
         StorageError: They cannot be written.
     """
     project = top / config.DIRECTORY
-    project.mkdir(exist_ok=True)
+    try:
+        project.mkdir(exist_ok=True)
+    except OSError as error:
+        raise storage_error(error, "make the directory", project) from error
     settings = {config.PROJECT_FILE: config.PROJECT_TEXT, ".gitignore": f"/{STAGING_NAME}/\n"}
     for name, text in settings.items():
         if not (project / name).exists():
@@ -58,7 +68,8 @@ class Workspace:
     Args:
         git: The worktree.
         directory: Where relative paths start; inside the worktree.
-        index_directory: Where the index lies if the store is on a network file system.
+        index_directory: On a local disk; the index lies below it if the repository is on a network
+            file system, and is not looked at otherwise.
     """
 
     def __init__(self, git: Git, directory: Path, *, index_directory: Path | None = None) -> None:
@@ -83,23 +94,38 @@ class Workspace:
         self.git.close()
 
     def _index_directory(self, home: Path, given: Path | None) -> Path:
-        if given is not None:
-            return given
-        # LMDB maps the file into memory and locks it: neither works over a network.
         home.mkdir(parents=True, exist_ok=True)
-        if is_network(home):
+        # LMDB maps the file into memory and locks it: neither works over a network.
+        if not is_network(home):
+            return home / "index"
+        if given is None:
             raise UsageError(
                 f"{home} is on a network file system, where the index must not lie",
                 hint="pass index_directory=, a directory on a local disk",
                 where=str(home),
             )
-        return home / "index"
+        return given / f"{checksum(os.fsencode(home)):016x}"
 
     def lock(self) -> FileLock:
-        """Returns the lock that commands take while they change workspace files."""
+        """Returns the lock that commands take while they change pointers."""
+        return self._lock("workspace.lock", shared=False)
+
+    def files_lock(self, *, shared: bool) -> FileLock:
+        """Returns the lock on the files of datasets; taken before `lock` where both are needed.
+
+        Args:
+            shared: To read files that no `checkout` may change meanwhile, beside others who read;
+                otherwise to change them.
+        """
+        return self._lock("files.lock", shared=shared)
+
+    def _lock(self, name: str, *, shared: bool) -> FileLock:
         directory = self.git.git_dir / STORE_NAME
-        directory.mkdir(parents=True, exist_ok=True)
-        return FileLock(directory / "workspace.lock", command=" ".join(sys.orig_argv[:6]))
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise storage_error(error, "make the directory", directory) from error
+        return FileLock(directory / name, command=" ".join(sys.orig_argv[:6]), shared=shared)
 
     def relative(self, path: str | os.PathLike[str]) -> str:
         """Returns a path relative to the worktree's top, POSIX; ``""`` is the top itself.
@@ -124,14 +150,27 @@ class Workspace:
         return [data_path(pointer) for pointer in pointers]
 
     def pointer_data(self, path: str, rev: str | None = None) -> bytes | None:
-        """Returns the bytes of a dataset's pointer, or None where there is none."""
+        """Returns the bytes of a dataset's pointer, or None where there is none.
+
+        Raises:
+            StorageError: It cannot be read.
+        """
         name = pointer_path(path)
         if rev is not None:
             return self.git.read(rev, name)
+        at = self.top / name
         try:
-            return (self.top / name).read_bytes()
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            # A link is no pointer; and a fifo of that name would be waited for.
+            if not stat.S_ISREG(at.lstat().st_mode):
+                return None
+            with at.open("rb") as file:
+                return file.read(_MAX_POINTER)
+        except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                return None
+            raise storage_error(error, "read", at) from error
 
     def pointer(self, path: str, rev: str | None = None) -> Pointer | None:
         """Reads a dataset's pointer, in the workspace or at a revision.
@@ -159,11 +198,16 @@ class Workspace:
 
         Raises:
             NotFoundError: The store does not have the version.
+            FormatError: What the pointer names is no version.
+            CorruptionError: The version is damaged.
         """
+        where = f"{rev}:{path}" if rev else path
         try:
             return files.load(pointer.root, self.store)
+        except (FormatError, CorruptionError) as error:
+            error.message = f"{printable(where)}: {error.message}"
+            raise
         except NotFoundError as error:
-            where = f"{rev}:{path}" if rev else path
             raise NotFoundError(
                 f"the store does not have the version of {path} that "
                 + (f"{rev} names" if rev else "its pointer names"),
@@ -172,20 +216,26 @@ class Workspace:
             ) from error
 
     def place(self, path: str, rev: str | None = None) -> Place | None:
-        """Finds the dataset that a workspace path is, or is in; None where there is none."""
-        inner: list[str] = []
+        """Finds the dataset that a workspace path is, or is in; None where there is none.
+
+        Datasets are never nested, so the outermost pointer decides: beside a file in a dataset may
+        lie data that is named as its pointer would be.
+        """
+        end = path.find("/")
         while path:
-            if self.pointer_data(path, rev) is not None:
-                return Place(path, "/".join(reversed(inner)))
-            path, _, name = path.rpartition("/")
-            inner.append(name)
+            dataset = path[:end] if end >= 0 else path
+            if self.pointer_data(dataset, rev) is not None:
+                return Place(dataset, path[len(dataset) + 1 :])
+            if end < 0:
+                break
+            end = path.find("/", end + 1)
         return None
 
     def places(self, paths: Sequence[str], rev: str | None = None) -> list[Place]:
         """Turns workspace paths into datasets and paths inside them.
 
         A directory that is no dataset stands for all datasets below it; no path at all stands for
-        every dataset.
+        every dataset. What lies inside another of the paths is left out.
 
         Raises:
             NotFoundError: A path leads to no dataset.
@@ -205,7 +255,7 @@ class Workspace:
                     where=path,
                 )
             found.update(dict.fromkeys(below))
-        return list(found)
+        return [place for place in found if not any(map(found.__contains__, _around(place)))]
 
     def _below(self, path: str, rev: str | None) -> Iterator[Place]:
         for dataset in self.dataset_paths(rev):
@@ -221,3 +271,11 @@ class Workspace:
             StatCache(self.store.index, f"{self.top}\0{path}"),
             Ignore(self.top, path),
         )
+
+
+def _around(place: Place) -> Iterator[Place]:
+    """Yields the places that a place is part of."""
+    inner = place.inner
+    while inner:
+        inner = inner.rpartition("/")[0]
+        yield Place(place.dataset, inner)

@@ -9,6 +9,7 @@ from typing import Final
 
 from datastore.errors import FormatError, NotFoundError
 from datastore.kernel.hashing import checksum, format_digest
+from datastore.objects.store import ObjectStore
 from datastore.trees import files, prolly
 from datastore.trees.diff import Conflict, diff, merge
 from datastore.trees.files import Entry, FileTree, Kind
@@ -16,11 +17,13 @@ from datastore.trees.prolly import Tree
 from datastore.workspace.changes import full_path
 from datastore.workspace.ingest import recount
 from datastore.workspace.layout import Workspace
-from datastore.workspace.pointer import Pointer
+from datastore.workspace.pointer import POINTER_SUFFIX, Pointer
 
 LISTED_FILES: Final = 10_000
 """Larger versions are shown to Git by directory: it compares the texts line by line."""
 _SHORT: Final = 12
+_SIDES: Final = (2, 3)
+"""Where ours and theirs stand in a `Conflict`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,8 @@ class MergeResult:
     """A merged pointer, or the text that shows why there is none."""
 
     data: bytes
+    """With conflicts, two pointers between Git's markers: both hold all changes that do not
+    conflict, and for the files that do, the first has ours and the second theirs."""
     conflicts: tuple[FileConflict, ...]
 
 
@@ -46,46 +51,128 @@ def merge_pointers(
     workspace: Workspace, base: bytes, ours: bytes, theirs: bytes, path: str
 ) -> MergeResult:
     """Merges two versions of a dataset file by file; see `Repository.merge_pointers`."""
-    name = path.removesuffix(".ds")
-    loaded = [_version(workspace, data, path) for data in (base, ours, theirs)]
-    before, mine, other = (version.tree for version in loaded)
-    with workspace.store.session() as session:
-        merged = merge(before, mine, other, workspace.store, session)
-        session.commit()
-    found = [*merged.conflicts, *_misplaced(workspace, mine, merged.tree)]
-    if found:
-        conflicts = tuple(
-            FileConflict(full_path(name, each.key), *map(_describe, each[1:])) for each in found
-        )
-        return MergeResult(_markers(ours, theirs, conflicts), conflicts)
-    with workspace.store.session() as session:
-        version = recount(loaded[1], merged.tree, workspace.store, session)
-        session.commit()
-    pointer = Pointer("files", version.files, version.bytes, version.root)
-    return MergeResult(pointer.encode(), ())
-
-
-def _misplaced(workspace: Workspace, ours: Tree, merged: Tree) -> Iterator[Conflict]:
-    """Finds files that one side has where the other has a directory."""
+    name = path.removesuffix(POINTER_SUFFIX)
     store = workspace.store
-    for key, old, new in diff(ours, merged, store):
-        if old is not None or new is None:
-            continue
-        parents = [key[:at] for at in range(len(key)) if key[at : at + 1] == b"/"]
-        above = prolly.get_many(merged, parents, store) if parents else []
-        below = prolly.scan(merged, store, start=key + b"/", stop=key + b"0")
-        if any(value is not None for value in above) or next(below, None) is not None:
-            yield Conflict(key, None, None, new)
+    pointers = [Pointer.decode(data, where=path) if data else None for data in (base, ours, theirs)]
+    loaded = [_version(workspace, pointer, name) for pointer in pointers]
+    misplaced, filled = _misplaced(store, *(version.tree for version in loaded))
+    extra = _merged_extra([pointer.extra if pointer else () for pointer in pointers])
+    conflicts: list[Conflict] = []
+    kept = [
+        Pointer("files", version.files, version.bytes, version.root, extra).encode()
+        for version in (
+            _settled(store, loaded, misplaced, filled, side, conflicts) for side in _SIDES
+        )
+    ]
+    found = [*dict.fromkeys(conflicts), *misplaced]
+    if not found:
+        return MergeResult(kept[0], ())
+    named = tuple(
+        FileConflict(full_path(name, each.key), *map(_describe, each[1:])) for each in found
+    )
+    return MergeResult(_markers(kept[0], kept[1], named), named)
 
 
-def _version(workspace: Workspace, data: bytes, path: str) -> FileTree:
-    if not data:
-        # Both branches added the dataset: their common ancestor is the empty one.
-        with workspace.store.session() as session:
-            version = files.seal(files.build((), session), 0, 0, session)
-            session.commit()
-        return version
-    return workspace.load(Pointer.decode(data, where=path), path)
+def _settled(
+    store: ObjectStore,
+    loaded: list[FileTree],
+    misplaced: list[Conflict],
+    filled: list[bytes],
+    side: int,
+    conflicts: list[Conflict],
+) -> FileTree:
+    """Merges with one side's word on every conflict; notes the conflicts."""
+
+    def resolve(conflict: Conflict) -> bytes | None:
+        conflicts.append(conflict)
+        value: bytes | None = conflict[side]
+        return value
+
+    with store.session() as session:
+        trees = [version.tree for version in loaded]
+        merged = merge(trees[0], trees[1], trees[2], store, session, resolve=resolve)
+        session.commit()
+    edits: dict[bytes, bytes | None] = dict.fromkeys(filled)
+    for conflict in misplaced:
+        edits[conflict.key] = conflict[side]
+        if conflict[side] is not None:
+            below = prolly.scan(
+                merged.tree, store, start=conflict.key + b"/", stop=conflict.key + b"0"
+            )
+            edits.update((key, None) for key, _ in below)
+    with store.session() as session:
+        tree = prolly.edit(merged.tree, sorted(edits.items()), store, session)
+        session.commit()
+    with store.session() as session:
+        version = recount(loaded[1], tree, store, session)
+        session.commit()
+    return version
+
+
+def _merged_extra(sides: list[tuple[tuple[str, str], ...]]) -> tuple[tuple[str, str], ...]:
+    """Merges what base, ours and theirs say beyond what this version knows; nothing is dropped."""
+    base, ours, theirs = sides
+    if ours == base:
+        return theirs
+    known = dict(ours)
+    return ours + tuple(each for each in theirs if each not in base and each[0] not in known)
+
+
+def _misplaced(
+    store: ObjectStore, base: Tree, ours: Tree, theirs: Tree
+) -> tuple[list[Conflict], list[bytes]]:
+    """Finds what one side added at a path where the other added a directory.
+
+    Each side is sound in itself and what only one side has changed is as that side has it, so it
+    takes an addition on either side.
+
+    Returns:
+        Files there, which are conflicts; and rows that stand for an empty directory of one side,
+        which the other has filled.
+    """
+    mine, other = _added(store, base, ours), _added(store, base, theirs)
+    taken = {
+        parent
+        for keys, files_there in ((mine, other), (other, mine))
+        for key in keys
+        for parent in _above(key)
+        if parent in files_there
+    }
+    conflicts, filled = [], []
+    for key in sorted(taken):
+        conflict = Conflict(key, None, mine.get(key), other.get(key))
+        if all(value is None or _is_directory(value) for value in conflict[2:]):
+            filled.append(key)
+        else:
+            conflicts.append(conflict)
+    return conflicts, filled
+
+
+def _added(store: ObjectStore, base: Tree, side: Tree) -> dict[bytes, bytes]:
+    return {
+        key: new for key, old, new in diff(base, side, store) if old is None and new is not None
+    }
+
+
+def _above(key: bytes) -> Iterator[bytes]:
+    end = key.find(b"/")
+    while end >= 0:
+        yield key[:end]
+        end = key.find(b"/", end + 1)
+
+
+def _is_directory(value: bytes) -> bool:
+    return files.decode_entry(value).kind is Kind.DIRECTORY
+
+
+def _version(workspace: Workspace, pointer: Pointer | None, name: str) -> FileTree:
+    if pointer is not None:
+        return workspace.load(pointer, name)
+    # Both branches added the dataset: their common ancestor is the empty one.
+    with workspace.store.session() as session:
+        version = files.seal(files.build((), session), 0, 0, session)
+        session.commit()
+    return version
 
 
 def _describe(value: bytes | None) -> str:

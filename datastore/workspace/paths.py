@@ -23,7 +23,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -73,11 +73,41 @@ def check_path(path: str, *, windows: bool = os.name == "nt") -> None:
     Raises:
         FormatError: The path is refused; the message says by which rule.
     """
-    if len(path) <= MAX_COMPONENT and _plain(path) and not (windows and _device(path)):
-        return
-    problem = _hostile(path) or (_not_portable(path) if windows else None)
+    problem = path_problem(path, windows=windows)
     if problem is not None:
         raise _refusal(path, problem)
+
+
+def path_problem(path: str, *, windows: bool = os.name == "nt") -> str | None:
+    """Says why `check_path` refuses a path: ``"it is absolute"``; None where it does not."""
+    if len(path) <= MAX_COMPONENT and _plain(path) and not (windows and _device(path)):
+        return None
+    return _hostile(path) or (_not_portable(path) if windows else None)
+
+
+def name_problems(directory: str, names: Sequence[str]) -> dict[str, str]:
+    """Finds the names of files that `check_path` would refuse; mostly at the cost of one match.
+
+    What could never be written back must not be stored: the time to rename a file is before that.
+
+    Args:
+        directory: Where the files are, relative to the dataset; ``""`` is its top.
+        names: Their names; ``""`` stands for the directory itself.
+
+    Returns:
+        For each name that is refused the reason.
+    """
+    listed = [*names, directory] if directory else list(names)
+    if len(directory) < MAX_PATH - MAX_COMPONENT and _plain("/".join(filter(None, listed))):
+        return {}
+    base = f"{directory}/" if directory else ""
+    problems = ((name, path_problem(base + name if name else directory)) for name in names)
+    return {name: problem for name, problem in problems if problem is not None}
+
+
+def printable(path: str) -> str:
+    """Writes a path for a message: as it is, or quoted where it would not stay one plain line."""
+    return path if path.isprintable() else repr(path)
 
 
 def portability_problem(path: str) -> str | None:

@@ -265,8 +265,8 @@ def _conflicted(where: str, number: int) -> ConflictError:
     return ConflictError(
         f"{where} has Git's conflict markers in it (line {number}): both sides changed the data",
         paths=(path,),
-        hint=f"Choose a side with `git checkout --ours -- {path}` or `git checkout --theirs -- "
-        f"{path}`, then run `datastore checkout`.",
+        hint=f"Keep one of the two blocks in {path} and delete the other lines: both have all that "
+        "does not conflict. Then run `datastore checkout`.",
         where=where,
     )
 

@@ -13,7 +13,7 @@ from datastore.trees import files, prolly
 from datastore.trees.filereader import FileReader
 from datastore.trees.files import Entry, FileTree, Kind
 from datastore.workspace.changes import full_path
-from datastore.workspace.dataset import key_of
+from datastore.workspace.dataset import key_of, keys_within
 from datastore.workspace.layout import Place, Workspace
 
 _KINDS: Final = {
@@ -43,7 +43,7 @@ def ls(workspace: Workspace, path: str, rev: str | None, *, recursive: bool) -> 
     place = workspace.place(path, rev)
     if place is not None:
         version = _version(workspace, place, rev)
-        yield from _list_inside(workspace, version, place, recursive=recursive)
+        yield from _list_inside(workspace, version, place, rev, recursive=recursive)
         return
     for found in workspace.places((path,) if path else (), rev):
         pointer = workspace.pointer(found.dataset, rev)
@@ -60,10 +60,9 @@ def _version(workspace: Workspace, place: Place, rev: str | None) -> FileTree:
 
 
 def _list_inside(
-    workspace: Workspace, version: FileTree, place: Place, *, recursive: bool
+    workspace: Workspace, version: FileTree, place: Place, rev: str | None, *, recursive: bool
 ) -> Iterator[LsEntry]:
-    start, stop = files.key_range(place.inner)
-    wanted = key_of(place.inner)
+    wanted, start, stop = keys_within(place.inner)
     depth = len(wanted) + 1 if wanted else 0
     found = False
     directory, size = b"", 0
@@ -87,7 +86,7 @@ def _list_inside(
     if directory:
         yield LsEntry(full_path(place.dataset, directory), "dir", size, "")
     if place.inner and not found:
-        raise _not_inside(place, None)
+        raise _not_inside(place, rev)
 
 
 def _ls_entry(place: Place, key: bytes, entry: Entry) -> LsEntry:

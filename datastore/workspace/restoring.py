@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
-from datastore.errors import ConflictError, FormatError, NotFoundError
+from datastore.errors import ConflictError, CorruptionError, FormatError, NotFoundError
+from datastore.kernel.hashing import Digest
 from datastore.progress import Progress, Task
 from datastore.storage.local import write_durably
+from datastore.storage.private import PrivateDirectory
 from datastore.trees import files
 from datastore.trees.files import FileTree
-from datastore.workspace.checkout import (
-    CheckedOut,
-    Materializer,
-    Plan,
-    check_plan,
-    make_plan,
-    remember,
-)
-from datastore.workspace.dataset import Dataset
+from datastore.workspace import history
+from datastore.workspace.checkout import CheckedOut, Materializer, remember
+from datastore.workspace.dataset import Dataset, keys_within
 from datastore.workspace.ignore import ignore_paths
 from datastore.workspace.layout import LOCK_TIMEOUT, Place, Workspace
 from datastore.workspace.paths import probe_folding
+from datastore.workspace.planning import Plan, check_plan, check_target, make_plan
 from datastore.workspace.pointer import pointer_path
 from datastore.workspace.status import Examined, examine, pointer_deltas
 from datastore.workspace.writer import Writer
+
+_NOT_TO_BE_HAD: Final = (NotFoundError, FormatError, ConflictError, CorruptionError)
+"""Why a version that a pointer names may not be there to look at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +61,23 @@ def checkout(
         _check_names(workspace, places)
     workspace.staging.mkdir(parents=True, exist_ok=True)
     with (
-        workspace.lock().acquire(LOCK_TIMEOUT),
-        progress.task("checkout", None, "B") as task,
+        progress.task("compare", None, "B") as task,
+        workspace.files_lock(shared=False).acquire(LOCK_TIMEOUT, task.describe),
+        workspace.lock().acquire(LOCK_TIMEOUT, task.describe),
     ):
-        folding = probe_folding(workspace.staging)
+        folding = _folding(workspace)
         # Every dataset is planned and checked before the first file of any is touched.
         steps = [_plan(workspace, place, rev, folding, task, force=force) for place in places]
-        done = [_carry_out(workspace, step, rev, task) for step in steps]
+        total = sum(entry.size for step in steps for _, entry in step.plan.write)
+        with progress.task("checkout", total, "B") as writing:
+            done = [_carry_out(workspace, step, rev, writing) for step in steps]
     return CheckoutResult(tuple(done))
+
+
+def _folding(workspace: Workspace) -> tuple[bool, bool]:
+    """Tries out how names are compared, in a directory that is swept if this process is killed."""
+    with PrivateDirectory(workspace.staging) as private:
+        return probe_folding(workspace.staging / private.name)
 
 
 def _check_names(workspace: Workspace, places: list[Place]) -> None:
@@ -101,14 +112,21 @@ def _plan(
         _check_inside(workspace, place, target)
     safe = _safe_versions(workspace, dataset)
     plan = make_plan(dataset, deltas, examined, safe, force=force)
-    check_plan(dataset, plan, folding)
+    if plan.conflicts and examined.known is None:
+        # Seldom, so that it may take its time: files of a version that is neither here nor in HEAD,
+        # as a killed checkout leaves them when the index, which knew of it, is lost as well. While
+        # the index is there, a file that is again as it was in an older version is a change.
+        safe += _committed_versions(workspace, dataset, {version.root for version in safe})
+        plan = make_plan(dataset, deltas, examined, safe, force=force)
+    check_plan(dataset, plan, folding, target)
+    check_target(dataset, plan, target)
     return _Step(place, dataset, target, examined, plan)
 
 
 def _check_inside(workspace: Workspace, place: Place, target: FileTree) -> None:
-    start, stop = files.key_range(place.inner)
+    wanted, start, stop = keys_within(place.inner)
     for key, _ in files.scan(target, workspace.store, start=start, stop=stop):
-        if files.is_within(key, place.inner.encode()):
+        if files.is_within(key, wanted):
             return
     raise NotFoundError(
         f"'{place.dataset}/{place.inner}' is not in that version of {place.dataset}",
@@ -120,19 +138,32 @@ def _check_inside(workspace: Workspace, place: Place, target: FileTree) -> None:
 def _safe_versions(workspace: Workspace, dataset: Dataset) -> list[FileTree]:
     """Lists versions whose content is not lost when a file on disk is replaced.
 
-    Those are what the pointer names, in the workspace and in HEAD, and what a killed checkout had
+    Those are what the pointer names, in the workspace and in HEAD, and what killed checkouts had
     begun to bring.
     """
     found = []
     for rev in (None, "HEAD"):
         try:
             found.append(workspace.version(dataset.path, rev))
-        except (NotFoundError, FormatError, ConflictError):
+        except _NOT_TO_BE_HAD:
             continue
-    announced = dataset.cache.announced()
-    if announced is not None and dataset.store.has(announced):
-        found.append(files.load(announced, dataset.store))
+    for announced in dataset.cache.announced():
+        with contextlib.suppress(*_NOT_TO_BE_HAD):
+            found.append(files.load(announced, dataset.store))
     return [version for version in found if version is not None]
+
+
+def _committed_versions(
+    workspace: Workspace, dataset: Dataset, known: set[Digest]
+) -> list[FileTree]:
+    """Lists the versions in Git's history of which the content is here."""
+    found = []
+    for version in history.versions(workspace, None):
+        if version.path == dataset.path and version.root not in known:
+            known.add(version.root)
+            with contextlib.suppress(*_NOT_TO_BE_HAD):
+                found.append(files.load(version.root, dataset.store))
+    return found
 
 
 def _carry_out(workspace: Workspace, step: _Step, rev: str | None, task: Task) -> CheckedOut:
@@ -140,10 +171,10 @@ def _carry_out(workspace: Workspace, step: _Step, rev: str | None, task: Task) -
     whole = not step.place.inner
     dataset.cache.announce(step.target.root)
     with Writer(workspace.top, workspace.staging) as writer:
-        if whole and step.target.files != 1:
-            _ensure_top(dataset, step.target, writer)
         materializer = Materializer(dataset, writer, task)
         materializer.carry_out(plan)
+        if whole and step.target.tree.rows == 0 and not dataset.exists():
+            writer.make_directory(dataset.path)  # an empty dataset is an empty directory
     if whole:
         remember(dataset, step.target, plan, materializer.rows)
         if rev is not None:
@@ -155,12 +186,6 @@ def _carry_out(workspace: Workspace, step: _Step, rev: str | None, task: Task) -
         kept=len(plan.kept),
         bytes=materializer.bytes,
     )
-
-
-def _ensure_top(dataset: Dataset, target: FileTree, writer: Writer) -> None:
-    """An empty dataset is an empty directory."""
-    if target.tree.rows == 0 and not dataset.exists():
-        writer.make_directory(dataset.path)
 
 
 def _follow(workspace: Workspace, dataset: Dataset, rev: str) -> None:

@@ -6,7 +6,7 @@ the tree with nothing but one directory in memory.
 
 from __future__ import annotations
 
-import enum
+import errno
 import os
 import stat
 import time
@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
-from datastore.errors import StorageError
+from datastore.errors import DatastoreError, StorageError
 from datastore.storage.local import TEMPORARY_PREFIX
+from datastore.workspace.problems import VANISHED, Problem, Trouble, special_kind
 from datastore.workspace.statcache import (
     Row,
     StatCache,
@@ -44,23 +45,6 @@ class Ignoring(Protocol):
     def may_match(self, directory: str) -> bool:
         """Whether anything directly in a directory can be ignored."""
         ...
-
-
-class Trouble(enum.IntEnum):
-    """What kind of problem a file is; the larger one decides how all of them are reported."""
-
-    UNSUPPORTED = 0
-    UNREADABLE = 1
-    BUSY = 2
-
-
-class Problem(NamedTuple):
-    """Something that cannot be part of a dataset."""
-
-    path: str
-    """Relative to the dataset."""
-    reason: str
-    trouble: Trouble = Trouble.UNSUPPORTED
 
 
 @dataclass(slots=True)
@@ -96,6 +80,27 @@ class Seen:
     deleted: list[str] = field(default_factory=list)
     """Paths that the cache knows and the walk did not meet."""
     problems: list[Problem] = field(default_factory=list)
+
+
+class _Subdirectory(NamedTuple):
+    bound: str
+    """Where it sorts: behind all keys that are smaller."""
+    name: str
+    hollow: bool | None
+    """Whether it was found to be empty; None where that makes no difference to its place."""
+
+
+@dataclass(slots=True)
+class _Level:
+    """A directory that the walk is in."""
+
+    directory: str
+    descriptor: int
+    rows: list[Row]
+    changed: set[str] | None
+    subdirectories: Iterator[_Subdirectory]
+    start: int = 0
+    """The first row that was not passed yet."""
 
 
 class Walk:
@@ -143,7 +148,8 @@ class Walk:
         descriptor = self._open(self._top.parent)
         try:
             rows = self._supported(SINGLE, [row])
-            yield _stretch(SINGLE, descriptor, rows, self._changed(SINGLE, rows), 0, len(rows))
+            level = _Level(SINGLE, descriptor, rows, self._changed(SINGLE, rows), iter(()))
+            yield _stretch(level, len(rows))
         finally:
             os.close(descriptor)
 
@@ -166,44 +172,107 @@ class Walk:
         kept = [row for row in rows if stat.S_ISREG(row.mode) or stat.S_ISLNK(row.mode)]
         for row in rows:
             if row not in kept:
-                self._problem(path, _special(row.mode))
+                self._problem(path, special_kind(row.mode))
         return kept
 
     def _directory(self, directory: str, descriptor: int) -> Iterator[Found]:
         """Walks a directory and what is below; closes the descriptor."""
+        # A stack of our own: directories can be nested deeper than Python's goes.
+        levels = [self._level(directory, descriptor)]
         try:
-            base = directory + "/" if directory else ""
-            rows, subdirectories = self._list(base, descriptor)
-            if not rows and not subdirectories and directory:
+            while levels:
+                level = levels[-1]
+                inner = next(level.subdirectories, None)
+                stop = len(level.rows)
+                cut = stop if inner is None else _position(level.rows, inner.bound, level.start)
+                if cut > level.start:
+                    yield _stretch(level, cut)
+                    level.start = cut
+                if inner is None:
+                    os.close(levels.pop().descriptor)
+                else:
+                    below = self._enter(level, inner)
+                    if below is not None:
+                        levels.append(below)
+        finally:
+            for level in levels:
+                os.close(level.descriptor)
+
+    def _level(self, directory: str, descriptor: int) -> _Level:
+        """Lists an open directory; closes it where that fails."""
+        try:
+            rows, names = self._list(directory + "/" if directory else "", descriptor)
+            if not rows and not names and directory:
                 rows = [_itself(descriptor)]
             changed = self._changed(directory, rows)
-            start = 0
-            for name in subdirectories:
-                # Everything in "b/" sorts behind "b.txt" and before "b0".
-                cut = _position(rows, name + "/", start)
-                if cut > start:
-                    yield _stretch(directory, descriptor, rows, changed, start, cut)
-                    start = cut
-                yield from self._enter(base + name, descriptor, name)
-            if start < len(rows):
-                yield _stretch(directory, descriptor, rows, changed, start, len(rows))
+            subdirectories = self._ordered(directory, descriptor, rows, names)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return _Level(directory, descriptor, rows, changed, iter(subdirectories))
+
+    def _ordered(
+        self, directory: str, descriptor: int, rows: list[Row], names: list[str]
+    ) -> list[_Subdirectory]:
+        """Puts subdirectories in key order.
+
+        Everything in "b/" sorts behind "b.txt" and before "b0". But an empty directory has the key
+        "b", which is before "b.txt": where there is such a neighbour, we have to look beforehand.
+        """
+        keys = sorted((_key(name), name) for name in names)
+        found = []
+        for at, (key, name) in enumerate(keys):
+            after = _position(rows, key, 0)
+            next_file = _key(rows[after].name) if after < len(rows) else ""
+            next_directory = keys[at + 1][0] if at + 1 < len(keys) else ""
+            hollow = None
+            if key < next_file < key + "/" or key < next_directory < key + "/":
+                path = f"{directory}/{name}" if directory else name
+                hollow = self._is_hollow(path, descriptor, name)
+            found.append(_Subdirectory(key if hollow else key + "/", name, hollow))
+        found.sort()
+        return found
+
+    def _is_hollow(self, path: str, parent: int, name: str) -> bool:
+        """Whether a directory holds nothing that is part of the dataset."""
+        match = self._ignoring.match if self._ignoring is not None else None
+        try:
+            descriptor = os.open(name, DIRECTORY_FLAGS, dir_fd=parent)
+        except OSError:
+            return False  # entering it will tell
+        try:
+            with os.scandir(descriptor) as entries:
+                return all(
+                    entry.name.startswith(TEMPORARY_PREFIX)
+                    or (match is not None and match(f"{path}/{entry.name}", _is_folder(entry)))
+                    for entry in entries
+                )
         finally:
             os.close(descriptor)
 
-    def _enter(self, path: str, parent: int, name: str) -> Iterator[Found]:
+    def _enter(self, level: _Level, inner: _Subdirectory) -> _Level | None:
+        path = f"{level.directory}/{inner.name}" if level.directory else inner.name
         try:
-            descriptor = os.open(name, DIRECTORY_FLAGS, dir_fd=parent)
+            below = self._level(path, os.open(inner.name, DIRECTORY_FLAGS, dir_fd=level.descriptor))
+            hollow = [row.name for row in below.rows] == [SELF_NAME]
+            if inner.hollow in (None, hollow):
+                return below
+            os.close(below.descriptor)
+            self._problem(path, "it changed while the dataset was read", Trouble.BUSY)
         except OSError as error:
-            self.seen.problems.append(
-                Problem(path, f"cannot be read: {error.strerror}", Trouble.UNREADABLE)
-            )
-            return
-        yield from self._directory(path, descriptor)
+            if isinstance(error, DatastoreError):
+                raise
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                self._problem(path, VANISHED, Trouble.BUSY)
+            else:
+                self._problem(path, f"cannot be read: {error.strerror}", Trouble.UNREADABLE)
+        return None
 
     def _list(self, base: str, descriptor: int) -> tuple[list[Row], list[str]]:
         """Lists a directory: rows in key order, names of subdirectories in key order."""
         rows: list[Row] = []
         subdirectories: list[str] = []
+        special: list[tuple[str, int]] = []
         plain = True
         regular = stat.S_IFREG
         append = rows.append
@@ -213,7 +282,11 @@ class Walk:
                 name = entry.name
                 if name.startswith(TEMPORARY_PREFIX):
                     continue
-                status = entry.stat(follow_symlinks=False)
+                try:
+                    status = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    self._problem(base + name, VANISHED, Trouble.BUSY)
+                    continue
                 mode = status.st_mode
                 plain = plain and name.isascii()
                 if mode & 0o170000 == regular:
@@ -236,9 +309,14 @@ class Walk:
                 elif stat.S_ISLNK(mode):
                     append(row_of(name, status))
                 else:
-                    self._problem(base + name, _special(mode))
+                    special.append((name, mode))
         if self._ignoring is not None and self._ignoring.may_match(base[:-1]):
-            rows, subdirectories = self._kept(base, rows, subdirectories)
+            match = self._ignoring.match
+            rows = [row for row in rows if not match(base + row.name, False)]
+            subdirectories = [name for name in subdirectories if not match(base + name, True)]
+            special = [each for each in special if not match(base + each[0], False)]
+        for name, mode in special:
+            self._problem(base + name, special_kind(mode))
         if ".git" in subdirectories or any(row.name == ".git" for row in rows):
             self._problem(base + ".git", "a Git repository cannot be part of a dataset")
             rows = [row for row in rows if row.name != ".git"]
@@ -248,16 +326,6 @@ class Walk:
             subdirectories.sort(key=lambda name: name + "/")
             return rows, subdirectories
         return self._normalized(base, rows, subdirectories)
-
-    def _kept(
-        self, base: str, rows: list[Row], subdirectories: list[str]
-    ) -> tuple[list[Row], list[str]]:
-        assert self._ignoring is not None
-        match = self._ignoring.match
-        return (
-            [row for row in rows if not match(base + row.name, False)],
-            [name for name in subdirectories if not match(base + name, True)],
-        )
 
     def _normalized(
         self, base: str, rows: list[Row], subdirectories: list[str]
@@ -283,8 +351,8 @@ class Walk:
         directories.sort(key=lambda name: unicodedata.normalize("NFC", name) + "/")
         return kept, directories
 
-    def _problem(self, path: str, reason: str) -> None:
-        self.seen.problems.append(Problem(path, reason))
+    def _problem(self, path: str, reason: str, trouble: Trouble = Trouble.UNSUPPORTED) -> None:
+        self.seen.problems.append(Problem(path, reason, trouble))
 
     def _changed(self, directory: str, rows: list[Row]) -> set[str] | None:
         """Returns the names that the cache does not vouch for; None for all of them."""
@@ -339,42 +407,33 @@ def _within(directory: str, prefix: str) -> bool:
     return not prefix or directory == prefix or directory.startswith(prefix + "/")
 
 
+def _key(name: str) -> str:
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    return entry.is_dir(follow_symlinks=False)
+
+
 def _position(rows: list[Row], bound: str, start: int) -> int:
-    """Returns how many rows sort before `bound`, at least `start`."""
+    """Returns how many rows have a key before `bound`, at least `start`."""
     low, high = start, len(rows)
     while low < high:
         middle = (low + high) // 2
-        name = rows[middle].name
-        key = name if name.isascii() else unicodedata.normalize("NFC", name)
-        if key < bound:
+        if _key(rows[middle].name) < bound:
             low = middle + 1
         else:
             high = middle
     return low
 
 
-def _stretch(
-    directory: str,
-    descriptor: int,
-    rows: list[Row],
-    changed: set[str] | None,
-    start: int,
-    stop: int,
-) -> Found:
-    part = rows[start:stop] if stop - start < len(rows) else rows
+def _stretch(level: _Level, stop: int) -> Found:
+    """Takes the next files of a directory, up to the row at `stop`."""
+    rows, changed = level.rows, level.changed
+    part = rows[level.start : stop] if stop - level.start < len(rows) else rows
     if changed is None:
-        return Found(directory, descriptor, part, part)
+        return Found(level.directory, level.descriptor, part, part)
     if not changed:
-        return Found(directory, descriptor, part, [])
-    return Found(directory, descriptor, part, [row for row in part if row.name in changed])
-
-
-def _special(mode: int) -> str:
-    kinds = {
-        stat.S_IFSOCK: "a socket",
-        stat.S_IFIFO: "a fifo",
-        stat.S_IFBLK: "a block device",
-        stat.S_IFCHR: "a character device",
-    }
-    kind = kinds.get(stat.S_IFMT(mode), "a special file")
-    return f"{kind} cannot be part of a dataset"
+        return Found(level.directory, level.descriptor, part, [])
+    fresh = [row for row in part if row.name in changed]
+    return Found(level.directory, level.descriptor, part, fresh)

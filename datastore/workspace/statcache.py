@@ -20,6 +20,7 @@ import msgpack
 import xxhash
 import zstandard
 
+from datastore.errors import StorageError
 from datastore.kernel.hashing import DIGEST_SIZE, Digest, checksum, node_digest
 from datastore.objects.index import Index
 
@@ -31,6 +32,7 @@ _SECOND: Final = 1_000_000_000
 _SLICE: Final = 32 * 1024
 """LMDB values are kept small: py-lmdb has had bugs with large ones."""
 _NO_SUM: Final = bytes(16)
+_MAX_ANNOUNCED: Final = 64
 STALE: Final = -1
 """Time stamp of a row that matches no file."""
 
@@ -154,7 +156,14 @@ class StatCache:
             raise CacheDamagedError
         return Snapshot(os.fsdecode(name), tuple(unpack_rows(compressed)))
 
-    def save(self, root: Digest, written: Iterable[Snapshot], dropped: Iterable[bytes]) -> None:
+    def save(
+        self,
+        root: Digest,
+        written: Iterable[Snapshot],
+        dropped: Iterable[bytes],
+        *,
+        arrived: bool = False,
+    ) -> None:
         """Writes the new state in one transaction.
 
         Where another process wrote meanwhile, its state stands and nothing is written: every state
@@ -164,6 +173,7 @@ class StatCache:
             root: What the files now make up.
             written: Records of the directories that changed, already `settled`.
             dropped: Identities of directories that are gone.
+            arrived: Whether these are all files there are: no version is on its way any more.
         """
         puts: list[tuple[bytes, bytes]] = []
         # What a state that could not be trusted left behind would spoil the next one's count.
@@ -176,27 +186,38 @@ class StatCache:
             directories.discard(identity)
             deletes.append(self._prefix + b"h" + identity)
             deletes += self._slice_keys(identity, _slices(self._sums.get(identity, b"")))
+        if arrived:
+            deletes.append(self._prefix + b"t")
         # The random part makes every state differ from all before, for the comparison below.
         meta = root + len(directories).to_bytes(8, "big") + os.urandom(8)
         puts.append((self._prefix + b"m", meta))
-        self._index.stat_update(puts, deletes, expected=(self._prefix + b"m", self._meta))
+        try:
+            self._index.stat_update(puts, deletes, expected=(self._prefix + b"m", self._meta))
+        except StorageError:
+            return  # a full disk, perhaps: what is not remembered is looked at again
         self._load()
 
     def announce(self, root: Digest) -> None:
         """Notes which version is on its way into the workspace, before its first file is."""
-        self._index.stat_update([(self._prefix + b"t", root)], ())
+        others = [known for known in self.announced() if known != root]
+        joined = b"".join([*others, root][-_MAX_ANNOUNCED:])
+        self._index.stat_update([(self._prefix + b"t", joined)], ())
 
-    def announced(self) -> Digest | None:
-        """Returns the version that was last on its way into the workspace."""
-        return self._index.stat_get((self._prefix + b"t",))[0]
+    def announced(self) -> list[Digest]:
+        """Returns the versions that were on their way into the workspace and have not all arrived.
+
+        There are several where a killed checkout was given up for another one.
+        """
+        joined = self._index.stat_get((self._prefix + b"t",))[0] or b""
+        return [joined[at : at + DIGEST_SIZE] for at in range(0, len(joined), DIGEST_SIZE)]
 
     def forget(self) -> None:
-        """Drops everything that is remembered of this dataset path."""
+        """Drops all that is remembered of this dataset path, but not what is on its way there."""
         self._index.stat_update((), self._everything())
         self._load()
 
     def _everything(self) -> list[bytes]:
-        rows = self._index.stat_scan(self._prefix + b"a", self._prefix + b"z")
+        rows = self._index.stat_scan(self._prefix + b"a", self._prefix + b"t")
         return [key for key, _ in rows]
 
     def _records(self, snapshot: Snapshot) -> list[tuple[bytes, bytes]]:

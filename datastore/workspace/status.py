@@ -10,7 +10,7 @@ from datastore.trees import files, prolly
 from datastore.trees.files import FileTree
 from datastore.trees.filewriter import DigestOnly
 from datastore.workspace.changes import Delta, FileChange, file_changes, version_deltas
-from datastore.workspace.dataset import Dataset, key_of, raise_problems
+from datastore.workspace.dataset import Dataset, key_of, keys_within, raise_problems
 from datastore.workspace.ingest import Ingester
 from datastore.workspace.scan import Seen, path_of
 from datastore.workspace.statcache import (
@@ -85,7 +85,8 @@ def examine(dataset: Dataset, task: Task) -> Examined:
 def _examine(dataset: Dataset, task: Task) -> Examined:
     known = dataset.remembered()
     walk = dataset.walk()
-    found = {entry[0]: entry[1] for entry in Ingester(walk, DigestOnly(), task).entries()}
+    ingester = Ingester(dataset.path, walk, DigestOnly(), task)
+    found = {key: value for key, value, _, _ in ingester.entries()}
     seen = walk.seen
     raise_problems(dataset.path, seen.problems)
     if known is None:
@@ -137,7 +138,7 @@ def pointer_deltas(
     Returns:
         Keys that differ, in order: old from the version, new from the disk.
     """
-    start, stop = files.key_range(prefix)
+    wanted, start, stop = keys_within(prefix)
     known = examined.known
     deltas: dict[bytes, Delta] = {}
     if known is None or pointed is None or known.root != pointed.root:
@@ -148,7 +149,6 @@ def pointer_deltas(
     for key, old in zip(keys, before, strict=True):
         new = examined.edits[key]
         deltas[key] = Delta(key, old, new)
-    wanted = prefix.encode()
     return sorted(
         delta
         for delta in deltas.values()

@@ -92,3 +92,18 @@ def make_workspace(tmp_path):
 def workspace(make_workspace):
     """A repository without commits."""
     return make_workspace()
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """Lists the data files that are opened from now on, by name."""
+    found = []
+    really = os.open
+
+    def open_noting(path, flags, *more, dir_fd=None, **options):
+        if flags & os.O_NONBLOCK and not flags & os.O_DIRECTORY:
+            found.append(os.fspath(path))
+        return really(path, flags, *more, dir_fd=dir_fd, **options)
+
+    monkeypatch.setattr(os, "open", open_noting)
+    return found

@@ -24,7 +24,7 @@ def git(workspace):
 @pytest.fixture
 def program(tmp_path):
     """A program with an awkward name that keeps its arguments and succeeds."""
-    path = tmp_path / "odd $HOME 100% 'dir'" / "git ds"
+    path = tmp_path / "odd $HOME 100%A 'dir'" / "git ds"
     path.parent.mkdir()
     kept = tmp_path / "arguments"
     path.write_text(

@@ -308,13 +308,21 @@ def test_log_tells_the_authors_time(workspace, git):
         commit.date = ""
 
 
-def test_log_is_not_led_astray_by_settings(workspace, git):
+def test_log_is_not_led_astray_by_settings(workspace, git, tmp_path):
     workspace.commit({"a.ds": "a longer text\nof lines\n"})
     workspace("mv", "a.ds", "b.ds")
-    moved = workspace.commit({})
+    workspace.commit({}, "Bewegt: ü")
+    verifier = tmp_path / "verifier"
+    verifier.write_text("#!/bin/sh\necho spoofed >&2\n")
+    verifier.chmod(0o755)
+    signed = workspace("cat-file", "commit", "HEAD").replace("\n\n", "\ngpgsig x\n\n", 1)
+    (tmp_path / "signed").write_text(signed + "\n")
+    moved = workspace("hash-object", "-t", "commit", "-w", str(tmp_path / "signed"))
+    workspace("reset", "--quiet", moved)
     for key, value in {
         "log.follow": "true",
         "log.showSignature": "true",
+        "gpg.program": str(verifier),
         "log.date": "relative",
         "log.decorate": "full",
         "format.pretty": "fuller",
@@ -323,7 +331,9 @@ def test_log_is_not_led_astray_by_settings(workspace, git):
         "diff.external": "false",
     }.items():
         workspace("config", key, value)
-    assert [commit.digest for commit in git.log(["b.ds"])] == [moved]
+    found = [(commit.digest, commit.subject) for commit in git.log(["b.ds"])]
+    assert found == [(moved, "Bewegt: ü")]
+    assert {content for _, content in git.pointer_versions()} == {"a.ds", "b.ds"}
 
 
 @pytest.mark.parametrize("path", HOSTILE_NAMES)
@@ -395,14 +405,20 @@ def test_pointer_versions(workspace, git, spawned):
     workspace("switch", "--quiet", "--create", "side")
     workspace.commit({"a.ds": "2"})
     workspace("switch", "--quiet", "main")
-    workspace.commit({"a.ds": "3", "sub/b.ds": "1"})
-    (workspace.path / "a.ds").unlink()
+    workspace.commit({"a.ds": "3", "sub/b.ds": "other"})
+    (workspace.path / "sub" / "b.ds").unlink()
     (workspace.path / "link.ds").symlink_to("x")
     workspace.commit({"d.txt": "1"})
     workspace("merge", "--quiet", "side", ok=False)
     workspace.commit({"a.ds": "merged"})
+    assert len(workspace("log", "-1", "--format=%P").split()) == 2
     workspace("branch", "--delete", "side")
+    workspace("switch", "--quiet", "--create", "dropped")
+    workspace.commit({"a.ds": "dropped"})
+    workspace("switch", "--quiet", "main")
     workspace.commit({"a.ds": "1"})
+    workspace("merge", "--quiet", "--strategy", "ours", "--no-edit", "dropped")
+    workspace("branch", "--delete", "dropped")
     spawned.clear()
     found = git.pointer_versions()
     assert len(spawned) == 1
@@ -411,9 +427,10 @@ def test_pointer_versions(workspace, git, spawned):
         ("a.ds", b"1"),
         ("a.ds", b"2"),
         ("a.ds", b"3"),
+        ("a.ds", b"dropped"),
         ("a.ds", b"merged"),
         ("new\nline.ds", b"1"),
-        ("sub/b.ds", b"1"),
+        ("sub/b.ds", b"other"),
     ]
     commits = workspace("rev-list", "--all").split()
     everything = [(commit, path) for commit in commits for path in git.pointers(commit)]

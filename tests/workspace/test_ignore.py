@@ -363,6 +363,15 @@ def test_a_list_of_what_is_allowed(workspace):
     assert ignore.match("sub/a.txt", False)
 
 
+def test_a_pattern_is_for_the_path_itself_and_not_for_what_is_below(workspace):
+    workspace.write({".datastoreignore": "**/b\n/images/c\nd\n!b/\n!/images/c/\n!d/\n"})
+    ignore = Ignore(workspace.path, "images")
+    for path in ("b", "c", "d", "sub/b"):
+        assert ignore.match(path, False)
+        assert not ignore.match(path, True)
+        assert not ignore.match(f"{path}/file", False)
+
+
 def test_the_text_may_be_as_editors_leave_it(workspace):
     workspace.write(
         {".datastoreignore": "\ufeffa\r\nb  \r\nc\\ \n\\#d\n\\!e\ncaf\u00e9\n#f".encode()}
