@@ -36,7 +36,7 @@ class Entry(NamedTuple):
 
 VERBS: Mapping[str, Entry] = {
     "init": Entry("Daily", "Begin to version data in this Git repository.", "init"),
-    "add": Entry("Daily", "Store files and folders as a new version.", "add"),
+    "add": Entry("Daily", "Store files and directories as a new version.", "add"),
     "status": Entry("Daily", "Show what differs from the versions in the workspace.", "status"),
     "diff": Entry("Daily", "Show what changed between two versions.", "diff"),
     "log": Entry("Daily", "List the versions of the data.", "log"),
@@ -126,7 +126,7 @@ class Program(click.Group):
                 _print_traceback(error)
             try:
                 tell(found, as_json="--json" in options)
-            except OutputClosed:
+            except (OutputClosed, BrokenPipeError):
                 _silence_stdout()
             raise SystemExit(found.exit_code) from error
         return 0

@@ -1,7 +1,7 @@
 """How results look: text for people, one JSON object for programs.
 
 Everything here takes a result and gives text; nothing writes. Text is styled as if for a terminal,
-and whoever writes it strips the colours where they are not wanted. A data set is called by its path
+and whoever writes it strips the colours where they are not wanted. A dataset is called by its path
 from the top of the workspace; a file by its path from where the user is, so that it can be pasted.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -32,11 +33,16 @@ from datastore.cli.text import (
 )
 
 if TYPE_CHECKING:
-    from datastore.maintenance import Damage, VerifyResult
-    from datastore.repository import CheckedOut, DoctorResult, LogEntry, LsEntry
+    from datastore.maintenance import VerifyResult
     from datastore.workspace.changes import DiffResult, FileChange
+    from datastore.workspace.checkout import CheckedOut
+    from datastore.workspace.comparing import LogEntry
+    from datastore.workspace.diagnosis import Check
     from datastore.workspace.ingest import AddedPointer
+    from datastore.workspace.reading import LsEntry
     from datastore.workspace.status import PointerStatus
+
+_DIGEST = re.compile(r"b3:[0-9a-f]{64}")
 
 SCHEMA = 1
 """The version of the JSON: additions are allowed, a change needs a new number."""
@@ -141,7 +147,7 @@ def _one_status(pointer: PointerStatus, near: Near, most: int) -> Iterator[str]:
         yield f"{path}: {_status_counts(pointer)}"
         yield f'  (use "datastore add {again}" to keep this as a new version)'
         yield f'  (use "datastore checkout --force -- {again}" to discard the changes)'
-        if pointer.modified != (pointer.path,):  # a data set that is one file has named it already
+        if pointer.modified != (pointer.path,):  # a dataset that is one file has named it already
             yield from _changed_paths(pointer, near, most)
 
 
@@ -195,9 +201,9 @@ def sizes(change: FileChange) -> str:
 
 
 def diff_stat(result: DiffResult, near: Near = as_is) -> Iterator[str]:
-    """Counts the changes in each folder, those with most changes first, then the total.
+    """Counts the changes in each directory, those with most changes first, then the total.
 
-    A file at the top of the workspace, which is a data set of its own, stands for itself.
+    A file at the top of the workspace, which is a dataset of its own, stands for itself.
     """
     folders: dict[str, Counter[str]] = {}
     for change in result.changes:
@@ -249,7 +255,7 @@ def log_line(entry: LogEntry) -> str:
 
 
 def ls_line(entry: LsEntry, near: Near = as_is, *, detailed: bool = False) -> str:
-    """Names one entry; a folder ends in a slash."""
+    """Names one entry; a directory ends in a slash."""
     path = near(entry.path)
     name = quote(path + "/" if entry.kind == "dir" else path)
     if not detailed:
@@ -268,22 +274,26 @@ def verified(result: VerifyResult, most: int = SHOWN) -> Iterator[str]:
         if count
     ]
     yield f"Checked {', '.join(counts) or 'nothing: nothing is stored yet'}."
-    groups: dict[tuple[str, str], list[Damage]] = {}
+    packs: dict[str, dict[str, list[str]]] = {}
     for damage in result.damaged:
-        groups.setdefault((damage.pack, damage.reason), []).append(damage)
-    for (pack, reason), damages in groups.items():
-        where = f"pack {quote(pack)}: " if pack else ""
-        yield click.style(f"damaged: {where}{plain(reason)}", fg="red")
-        named = [f"{each.rev}:{each.path}" if each.rev else each.path for each in damages]
-        yield from some([name for name in dict.fromkeys(named) if name], quote, most=most)
+        reason = _DIGEST.sub("a chunk", damage.reason)  # else no two would be the same
+        named = packs.setdefault(damage.pack, {}).setdefault(reason, [])
+        if damage.path:
+            named.append(f"{damage.rev}:{damage.path}" if damage.rev else damage.path)
+    for pack, reasons in packs.items():
+        where = f"pack {quote(pack)}" if pack else "versions"
+        yield click.style(f"damaged: {where}", fg="red")
+        for reason, named in reasons.items():
+            yield f"  {plain(reason)}"
+            yield from some(list(dict.fromkeys(named)), quote, most=most)
     if result.ok:
         yield click.style("Everything is as it was stored.", fg="green")
 
 
-def doctor(result: DoctorResult) -> Iterator[str]:
+def doctor(checks: Sequence[Check]) -> Iterator[str]:
     """Lists what was looked at, with advice where something is wrong."""
-    width = max((len(check.name) for check in result.checks), default=0)
-    for check in result.checks:
+    width = max((len(check.name) for check in checks), default=0)
+    for check in checks:
         mark = click.style("ok ", fg="green") if check.ok else click.style("BAD", fg="red")
         yield f"{mark} {check.name:<{width}}  {plain(check.value)}".rstrip()
         if check.hint and not check.ok:

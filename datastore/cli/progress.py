@@ -7,7 +7,8 @@ in a blink draws nothing and never loads tqdm.
 
 from __future__ import annotations
 
-import shutil
+import contextlib
+import os
 import threading
 import time
 from types import TracebackType
@@ -30,8 +31,10 @@ _WITH_TOTAL = (
 )
 _WITHOUT_TOTAL = "{desc}: {n_fmt}{unit} {rate_fmt}, {elapsed} so far{postfix}"
 _NOTHING_YET = "{desc}: {elapsed} so far{postfix}"
-_NUMBERS_WIDTH = 72  # what stands before the path, at its widest
-_PATH_WIDTH = 16  # at least this much of a path is shown
+_USUAL = (80, 24)
+_PATIENCE = 1.0  # seconds for the last drawing
+_SLACK = 12  # columns that the numbers may grow by from one drawing to the next
+_SHORTEST = 8  # less of a path says nothing
 
 
 class Bars:
@@ -46,7 +49,7 @@ class Bars:
     def __init__(
         self, stream: TextIO, *, first_sign: float = FIRST_SIGN, every: float = EVERY
     ) -> None:
-        self._stream = stream
+        self._screen = Screen(stream)
         self._first_sign = first_sign
         self._every = every
         self._tasks: list[BarTask] = []
@@ -68,7 +71,9 @@ class Bars:
         """Takes the bars off the screen, for good."""
         self._closed.set()
         if self._drawer is not None:
-            self._drawer.join()
+            self._drawer.join(_PATIENCE)
+            if self._drawer.is_alive():  # a terminal that takes nothing, as after Ctrl-S
+                return
         with self._lock:
             for task in self._tasks:
                 task.erase()
@@ -86,8 +91,41 @@ class Bars:
         while not self._closed.wait(pause):
             with self._lock:
                 for task in self._tasks:
-                    task.draw(self._stream)
+                    task.draw(self._screen)
             pause = self._every
+
+
+class Screen:
+    """A terminal that may go away: the work does not end with it.
+
+    tqdm must not see the error. It would keep its lock, and so stop every thread that draws.
+
+    Args:
+        stream: The terminal.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.encoding = stream.encoding
+
+    def write(self, text: str) -> int:
+        """Writes as far as there is somebody to read it."""
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Brings what was written onto the terminal."""
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def size(self) -> tuple[int, int]:
+        """Finds how many columns and lines there are; a terminal that says 0 has the usual."""
+        try:
+            found = os.get_terminal_size(self._stream.fileno())
+        except (OSError, ValueError):
+            return _USUAL
+        return found.columns or _USUAL[0], found.lines or _USUAL[1]
 
 
 class BarTask:
@@ -113,13 +151,17 @@ class BarTask:
         """Names the item now worked on."""
         self._item = item
 
-    def draw(self, stream: TextIO) -> None:
+    def draw(self, screen: Screen) -> None:
         """Draws the bar as things stand; called by the drawing thread only."""
         if self._bar is None:
-            self._bar = self._make(stream)
-        # Into the field, and not through the setter: that would draw a second time.
-        self._bar.postfix = shorten(quote(self._item), _path_width()) if self._item else ""
+            self._bar = self._make(screen)
+        columns, self._bar.nrows = screen.size()
+        self._bar.ncols = columns - 1  # a full line would wrap
         self._bar.bar_format = self._format()
+        # Into the field, and not through the setter: that would draw a second time.
+        self._bar.postfix = ""
+        room = columns - len(str(self._bar)) - _SLACK
+        self._bar.postfix = shorten(quote(self._item), room) if self._item else ""
         if not self._bar.update(self._count - self._bar.n):
             self._bar.refresh()  # nothing new: only the clock goes on
 
@@ -134,7 +176,7 @@ class BarTask:
             self._bar.close()
             self._bar = None
 
-    def _make(self, stream: TextIO) -> tqdm[NoReturn]:
+    def _make(self, screen: Screen) -> tqdm[NoReturn]:
         from tqdm import tqdm  # noqa: PLC0415  (60 ms, which short work need not pay)
 
         tqdm.monitor_interval = 0  # its watchdog thread does what ours does already
@@ -143,9 +185,9 @@ class BarTask:
             total=self._total,
             unit="B" if self._unit == "B" else f" {self._unit}",
             unit_scale=True,
-            file=stream,
+            file=screen,
             leave=False,
-            dynamic_ncols=True,
+            ncols=_USUAL[0],  # what tqdm would find draws nothing where a terminal says 0
             mininterval=0,
             miniters=0,
             delay=1e-9,  # draw when there is something to tell, not here
@@ -167,8 +209,6 @@ class BarTask:
 
 def shorten(path: str, width: int) -> str:
     """Keeps the end of a long path, which tells more than its beginning."""
-    return path if len(path) <= width else "..." + path[3 - width :]
-
-
-def _path_width() -> int:
-    return max(_PATH_WIDTH, shutil.get_terminal_size().columns - _NUMBERS_WIDTH)
+    if len(path) <= width:
+        return path
+    return "..." + path[3 - width :] if width >= _SHORTEST else ""

@@ -6,7 +6,9 @@ stdout is for results, stderr for everything else: hints, progress, warnings, er
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -53,7 +55,7 @@ class Session:
         """Opens the repository that `directory` is in; the caller closes it."""
         from datastore.repository import Repository  # noqa: PLC0415  (--version must not load it)
 
-        return Repository.open(self.directory)
+        return Repository.open(self.directory, index_directory=index_directory())
 
     def path(self, given: str) -> Path:
         """Finds a file that was named on the command line, such as a report to write."""
@@ -102,7 +104,20 @@ class Session:
     def hint(self, text: str) -> None:
         """Says on stderr what could come next, unless ``-q`` or ``--json`` says otherwise."""
         if not self.quiet and not self.json:
-            click.echo(text, err=True)
+            with contextlib.suppress(BrokenPipeError):
+                click.echo(text, err=True)
+
+
+def index_directory() -> Path:
+    """Finds where the index of a repository on a network file system lies: in the user's cache."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache, "datastore")
+
+
+def driver_program() -> str:
+    """Finds what Git is to call for pointers: our name, or our path where PATH lacks us."""
+    beside = Path(sys.executable).with_name("git-ds")
+    return "git-ds" if shutil.which("git-ds") or not beside.exists() else str(beside)
 
 
 def write(data: str | bytes) -> None:

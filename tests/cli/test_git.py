@@ -57,6 +57,19 @@ def test_git_diff_shows_files(installed):
     assert "b3:" not in shown
 
 
+def test_git_diff_in_a_pager_is_coloured(installed, monkeypatch):
+    sides = ["images.ds", "0", "100644"] * 2
+    assert "\x1b" not in installed.ok("driver-diff", "images.ds", *in_place(installed, sides))
+    monkeypatch.setenv("GIT_PAGER_IN_USE", "1")
+    assert "\x1b" in installed.ok("driver-diff", "images.ds", *in_place(installed, sides))
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b" not in installed.ok("driver-diff", "images.ds", *in_place(installed, sides))
+
+
+def in_place(project, sides: list[str]) -> list[str]:
+    return [str(project.top / side) if side.endswith(".ds") else side for side in sides]
+
+
 def test_git_log_shows_a_readable_pointer(installed):
     shown = installed.git("log", "-p", "--", "images.ds")
     assert "First version" in shown
@@ -97,7 +110,7 @@ def test_a_merge_of_the_same_file_conflicts(installed):
     installed.git("checkout", "-q", "ours")
     shown = installed.git("merge", "theirs", check=False)
     assert "    images/cats/a.png: changed by both\n" in shown
-    assert "git checkout --ours -- images.ds && datastore checkout" in shown
+    assert "datastore checkout && git add images.ds && git commit" in shown
     assert "UU images.ds" in installed.git("status", "--porcelain")
     assert "conflict" in installed.ok("status")
 

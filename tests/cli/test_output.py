@@ -201,15 +201,17 @@ def test_a_page_is_inert_and_needs_nothing_else():
 
 def test_the_same_damage_is_told_once():
     damaged = tuple(
-        Damage(f"images/{number:02}", "v1", "aa.pack", "digest mismatch") for number in range(30)
+        Damage(f"images/{number:02}", "v1", "aa.pack", f"b3:{number:064x} is damaged")
+        for number in range(30)
     )
     lines = text(
         output.verified(VerifyResult(False, {"packs": 2, "bytes": 5000}, damaged))
     ).splitlines()
-    assert lines[:3] == [
+    assert lines[:4] == [
         "Checked 2 packs, 5.0 kB.",
-        "damaged: pack aa.pack: digest mismatch",
+        "damaged: pack aa.pack",
+        "  a chunk is damaged",
         "    v1:images/00",
     ]
     assert lines[-1] == "    ... and 10 more"
-    assert len(lines) == 23
+    assert len(lines) == 24

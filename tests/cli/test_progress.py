@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from datastore.cli.progress import Bars, shorten
+from datastore.cli.progress import Bars, Screen, shorten
 from datastore.cli.session import Session
 from datastore.progress import SILENT
 
@@ -35,20 +35,49 @@ def wait_until(condition) -> None:
         time.sleep(0.01)
 
 
-def test_a_bar_shows_path_bytes_rate_and_time_left(monkeypatch):
-    monkeypatch.setenv("COLUMNS", "140")
+def test_a_bar_shows_path_bytes_rate_and_time_left():
     terminal = Terminal()
     bars = Bars(terminal, first_sign=0.01, every=0.01)
     with bars.task("add images", 4_000_000, "B") as task:
         task.describe("images/cats/a.png")
         task.advance(1_000_000)
-        wait_until(lambda: "25%" in terminal.getvalue() and "cats/a.png" in terminal.getvalue())
+        wait_until(lambda: "25%" in terminal.getvalue() and "/a.png" in terminal.getvalue())
     bars.close()
     drawn = terminal.getvalue()
     assert "add images:" in drawn
     assert "1.00M/4.00MB" in drawn
     assert "B/s" in drawn
     assert " left" in drawn
+
+
+def test_the_screen():
+    import os
+    import pty
+    import termios
+
+    master, slave = pty.openpty()
+    with os.fdopen(slave, "w") as terminal:
+        assert Screen(terminal).size() == (80, 24)  # it says 0 by 0
+        termios.tcsetwinsize(slave, (50, 132))
+        assert Screen(terminal).size() == (132, 50)
+    os.close(master)
+    assert Screen(io.StringIO()).size() == (80, 24)
+
+
+def test_the_work_goes_on_without_a_terminal():
+    class Gone(Terminal):
+        tries = 0
+
+        def write(self, text: str) -> int:
+            self.tries += 1
+            raise OSError
+
+    terminal = Gone()
+    bars = Bars(terminal, first_sign=0.01, every=0.01)
+    with bars.task("add", 5, "files") as task:
+        wait_until(lambda: terminal.tries > 3)
+        task.advance(5)
+    bars.close()
 
 
 def test_the_first_sign_of_life_is_in_time():
@@ -137,6 +166,7 @@ def test_a_path_cannot_steer_the_terminal():
 def test_the_end_of_a_long_path_is_kept():
     assert shorten("images/a.png", 16) == "images/a.png"
     assert shorten("images/cats/0001.png", 16) == "...cats/0001.png"
+    assert shorten("images/cats/0001.png", 7) == ""
 
 
 @pytest.mark.parametrize("quiet", [True, False])

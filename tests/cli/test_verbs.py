@@ -262,10 +262,18 @@ def test_verify(project):
 
 
 def test_doctor(project):
-    project.ok("git", "install")
+    shown = project.ok("doctor")
+    assert re.search(r"^ok  git drivers +installed$", shown, re.MULTILINE)
+    assert re.search(r"^ok  git-ds +/", shown, re.MULTILINE)
+    assert project.ok("doctor", "-q") == ""
+
+
+def test_doctor_finds_what_git_will_not(project, monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name: None)
     result = project.run("doctor")
-    assert result.exit_code in {0, 1}
-    assert "ok " in result.stdout
+    assert result.exit_code == 1
+    assert re.search(r"^BAD git-ds +not on the PATH", result.stdout, re.MULTILINE)
+    assert result.stdout.rstrip().endswith("to the PATH")
 
 
 def test_options_stand_before_or_behind_the_verb(project):

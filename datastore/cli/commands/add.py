@@ -13,10 +13,10 @@ from datastore.cli.session import Session
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path())
 @click.pass_obj
 def command(session: Session, paths: tuple[str, ...]) -> None:
-    """Store files and folders as a new version.
+    """Store files and directories as a new version.
 
-    Each PATH becomes a data set of its own, with a pointer PATH.ds to commit; a PATH inside a data
-    set updates that data set. Your files are read, never moved or changed.
+    Each PATH becomes a dataset of its own, with a pointer PATH.ds to commit; a PATH inside a data
+    set updates that dataset. Your files are read, never moved or changed.
     """
     with session.open() as repo:
         result = repo.add(paths, progress=session.progress())

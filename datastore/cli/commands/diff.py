@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.command(cls=RevisionVerb)
 @click.argument("given", metavar="[A [B] | A..B | A...B] [--] [PATH]...", nargs=-1, type=Revision())
-@click.option("--stat", is_flag=True, help="Count the changes in each folder.")
+@click.option("--stat", is_flag=True, help="Count the changes in each directory.")
 @click.option("--name-only", is_flag=True, help="List the paths and nothing else.")
 @click.option("--md", is_flag=True, help="Print Markdown, for a pull request's comment.")
 @click.option(

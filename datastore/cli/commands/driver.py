@@ -123,8 +123,9 @@ def _conflicts(result: MergeResult, path: str) -> Iterator[str]:
     yield f"Both sides changed the same files of {text.quote(path)}, and differently:"
     yield from text.some(result.conflicts, _conflict)
     chosen = text.shell_paths([path])
-    yield "To settle it, keep one side's version and put it into the workspace:"
-    yield f"    git checkout --ours -- {chosen} && datastore checkout    (or --theirs)"
+    yield f"{text.quote(path)} now has two blocks. Both hold all changes that do not conflict;"
+    yield "of these files the first block has ours and the second theirs. Keep one block, then:"
+    yield f"    datastore checkout && git add {chosen} && git commit"
 
 
 def _conflict(conflict: FileConflict) -> str:

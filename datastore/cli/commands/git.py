@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from datastore.cli.arguments import VerbGroup
-from datastore.cli.session import Session
+from datastore.cli.session import Session, driver_program
 
 
 @click.group(cls=VerbGroup)
@@ -13,7 +13,7 @@ def command() -> None:
     """Teach Git to show and merge pointers.
 
     After 'datastore git install', 'git diff' and 'git log -p' say which files changed, and a merge
-    of branches that changed different files of one data set succeeds.
+    of branches that changed different files of one dataset succeeds.
     """
 
 
@@ -22,7 +22,7 @@ def command() -> None:
 def install(session: Session) -> None:
     """Set up this repository's diff and merge drivers."""
     with session.open() as repo:
-        repo.git_install()
+        repo.git_install(program=driver_program())
     if session.json:
         session.emit({"installed": True})
     session.report(["Git now shows and merges pointers by their files."])

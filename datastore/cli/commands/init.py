@@ -6,7 +6,7 @@ import click
 
 from datastore.cli import text
 from datastore.cli.arguments import Verb
-from datastore.cli.session import Session
+from datastore.cli.session import Session, driver_program, index_directory
 
 
 @click.command(cls=Verb)
@@ -20,7 +20,9 @@ def command(session: Session) -> None:
     """
     from datastore.repository import Repository  # noqa: PLC0415
 
-    with Repository.init(session.directory) as repo:
+    with Repository.init(
+        session.directory, index_directory=index_directory(), program=driver_program()
+    ) as repo:
         if session.json:
             session.emit({"path": str(repo.top)})
         session.report([f"Ready to version data in {repo.top}."])

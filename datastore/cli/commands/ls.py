@@ -10,13 +10,13 @@ from datastore.cli.session import Session
 
 @click.command(cls=Verb)
 @click.argument("place", metavar="[REV:][PATH]", default="", type=click.Path())
-@click.option("-r", "--recursive", is_flag=True, help="List what is inside folders, too.")
+@click.option("-r", "--recursive", is_flag=True, help="List what is inside directories, too.")
 @click.option("-l", "--long", "detailed", is_flag=True, help="Show kind, size and digest.")
 @click.pass_obj
 def command(session: Session, place: str, *, recursive: bool, detailed: bool) -> None:
     """List the files of a version.
 
-    Whether or not they are in the workspace. Without a PATH: the data sets. Without a REV: the
+    Whether or not they are in the workspace. Without a PATH: the datasets. Without a REV: the
     versions that the pointers in the workspace name.
     """
     with session.open() as repo:
