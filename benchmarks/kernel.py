@@ -5,8 +5,8 @@ Four questions, answered in one process, one after the other in each repetition:
 - how fast is BLAKE3 alone over the file, on one thread: the reference;
 - how fast are cutting, and cutting with a digest and a look-up in a dictionary, for several chunk
   sizes, on one thread, window by window;
-- how fast is the product's own path: its reader and cutter in one thread, digests and look-ups in
-  the real index in another, every chunk known already, so that nothing is compressed or written;
+- how fast is the product's own path: read, cut, digest and look-up in the real index, every chunk
+  known already, so that nothing is compressed or written;
 - how much CPU time does hf_xet's ``hash_files`` (its cutting and hashing) take for the same file.
 
 By default the file is random bytes, which nothing compresses::

@@ -160,8 +160,13 @@ class Verifier:
                 yield f"{len(lost)} of its {len(sealed.digests)} members cannot be read"
 
     def pack_problems(self, path: Path) -> list[str]:
-        """Checks one pack file; returns what is wrong with it."""
-        return self._all_problems(path, set())
+        """Checks one pack file; returns what is wrong with it.
+
+        Raises:
+            NotFoundError: It is gone.
+            StorageError: It cannot be read, which says nothing about what it holds.
+        """
+        return list(self._pack_problems(path, set()))
 
     def _count(self, kind: Kind, members: int) -> None:
         self.counts["nodes" if kind is Kind.META else "chunks"] += members

@@ -7,7 +7,8 @@ import shutil
 
 import pytest
 
-from datastore.errors import CorruptionError, NotFoundError
+from datastore import maintenance
+from datastore.errors import CorruptionError, NotFoundError, StorageError
 from datastore.objects.pack import Kind
 from datastore.objects.packreader import read_footer
 
@@ -254,3 +255,18 @@ def test_what_is_not_sound_is_left_out(history):
     result = history.repo.rebuild_index()
     assert result.damaged == (pack.name,)
     assert len(history.repo.read("images/b/c")) == 300_000  # read by its blocks
+
+
+def test_a_pack_that_cannot_be_read_is_not_taken_for_damaged(history, monkeypatch):
+    before = sorted(packs(history, Kind.DATA) + packs(history, Kind.META))
+
+    def refuse(path):
+        raise StorageError("the disk does not answer")
+
+    monkeypatch.setattr(maintenance, "open_pack", refuse)
+    with pytest.raises(StorageError, match="does not answer"):
+        history.repo.rebuild_index()
+    monkeypatch.undo()
+    assert sorted(packs(history, Kind.DATA) + packs(history, Kind.META)) == before
+    history.repo.rebuild_index()
+    assert history.repo.verify().ok

@@ -28,7 +28,7 @@ class Codec(IntEnum):
 
 
 # Strategy "fast" with a hash table wider than zstd's own choice for this size: a tenth smaller than
-# level 1 on JSON lines, equal on labels and tensors, and nearly as fast. Figures:
+# level 1 on JSON lines at three quarters of its speed, equal on labels and tensors. Figures:
 # docs/design/0002-block-format.md.
 _PARAMETERS: Final = zstandard.ZstdCompressionParameters(
     window_log=18,
