@@ -72,11 +72,25 @@ def read_footer(path: Path) -> Sealed:
         FormatError: It is no pack, or of a newer version.
         CorruptionError: Header, trailer or footer are damaged.
     """
-    name = parse_name(path.name)
     with open_pack(path) as file:
-        size = file.seek(0, 2)
-        kind = _read_header(file, path, size)
-        blocks, sizes, digests = _read_tables(file, path, size)
+        return parse_footer(file, path)
+
+
+def parse_footer(file: BinaryIO, path: Path) -> Sealed:
+    """Reads the table of contents of a pack that is open, or in memory (`io.BytesIO`).
+
+    Args:
+        file: The whole pack.
+        path: Where it lies or is to lie; it has the pack's name.
+
+    Raises:
+        FormatError: It is no pack, or of a newer version.
+        CorruptionError: Header, trailer or footer are damaged.
+    """
+    name = parse_name(path.name)
+    size = file.seek(0, 2)
+    kind = _read_header(file, path, size)
+    blocks, sizes, digests = _read_tables(file, path, size)
     return Sealed(name, kind, size, digests, sizes, blocks)
 
 
@@ -184,7 +198,7 @@ def scan_blocks(path: Path) -> Iterator[Block | int]:
         data = _read_at(file, 0, min(size, MAX_FILE_SIZE), path)
     at, damage = HEADER.size, -1
     while at + BLOCK.size <= len(data):
-        block = _block_at(data, at)
+        block = block_at(data, at)
         if block is not None:
             damage = -1
             yield block
@@ -201,7 +215,13 @@ def scan_blocks(path: Path) -> Iterator[Block | int]:
         at = found
 
 
-def _block_at(data: bytes, at: int) -> Block | None:
+def block_at(data: bytes, at: int) -> Block | None:
+    """Parses the block at an offset, header and size table included; None where none is sound.
+
+    Every length is held against the format's bounds and the data; the check covers the payload.
+    """
+    if at + BLOCK.size > len(data):
+        return None
     magic, codec, count, raw, stored, check = BLOCK.unpack_from(data, at)
     row = BlockRow(at, stored, raw, count, codec)
     if magic != BLOCK_MAGIC or not _bounded(row):

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
-from datastore.errors import CorruptionError, DatastoreError, NotFoundError, StorageError
+from datastore.errors import CorruptionError, DatastoreError, NotFoundError
 from datastore.kernel.hashing import Digest, format_digest
-from datastore.objects.codec import Codec, Part, decode
+from datastore.objects.blockreader import BlockReader, Placed
+from datastore.objects.eviction import evict
 from datastore.objects.index import Found, Index
-from datastore.objects.pack import MAX_RAW_SIZE, SUFFIX, Kind, Sealed, pack_path
+from datastore.objects.pack import SUFFIX, Kind, Sealed, pack_path
 from datastore.objects.packer import Packer
 from datastore.objects.packreader import read_footer, recover
 from datastore.objects.session import WriteSession
+from datastore.objects.source import Source, fetch_verified
 from datastore.storage.local import storage_error, sweep
 
-_OPEN_PACKS: Final = 64
 _READ_BATCH: Final = 1024
 """Digests looked up and read together: enough to read each block once, few enough to stream."""
 
@@ -33,11 +33,15 @@ class Rebuilt(NamedTuple):
 
 
 class ObjectStore:
-    """Chunks and nodes in packs, found through the index.
+    """Chunks and nodes in packs, found through the index. One thread reads through it.
 
     Args:
         directory: Holds ``packs/`` and ``tmp/``; made if missing.
         index_directory: On a local disk; ``index/`` in `directory` where None.
+
+    Attributes:
+        source: Asked, when chunks or nodes are read, for those that are not stored here or are
+            damaged. `has`, `missing` and `places` answer for this disk alone.
 
     Raises:
         StorageError: The directories or the index cannot be made or opened.
@@ -54,8 +58,9 @@ class ObjectStore:
             except OSError as error:
                 raise storage_error(error, "make the directory", made) from error
         self.index = Index(index_directory or directory / "index")
-        self._names: dict[int, str] = {}
-        self._files: OrderedDict[int, int] = OrderedDict()
+        self.source: Source | None = None
+        self._blocks = BlockReader(self.packs, self.index)
+        self._refreshed = False
         if self.index.created:
             self.refresh()
 
@@ -151,6 +156,30 @@ class ObjectStore:
         fresh = [path for path in self.pack_files() if path.name.removesuffix(SUFFIX) not in known]
         return self._enter(fresh)
 
+    def enter(self, sealed: Sealed) -> None:
+        """Makes a pack that lies durably in `packs` findable.
+
+        Raises:
+            StorageError: The index cannot be written.
+        """
+        self.index.add_pack(sealed)
+
+    def evict(self, names: Iterable[str]) -> int:
+        """Removes packs, of which the caller knows that what they hold can be had again.
+
+        Args:
+            names: Of packs; one that is not there is passed over.
+
+        Returns:
+            How many bytes their files had.
+
+        Raises:
+            FormatError: That is not the name of a pack.
+            StorageError: The index cannot be written, or a file cannot be removed.
+        """
+        self.forget_packs()
+        return evict(self.index, self.packs, names)
+
     def set_aside(self, path: Path) -> None:
         """Takes a damaged pack out of the store, without deleting it.
 
@@ -176,7 +205,7 @@ class ObjectStore:
         """Returns the file name of the pack that holds a digest; empty where there is none."""
         with self.index.lookup() as lookup:
             found = lookup.find(digest)
-        return self._name(found.pack) + SUFFIX if found is not None else ""
+        return self._blocks.name(found.pack) + SUFFIX if found is not None else ""
 
     def check_packs(self) -> None:
         """Makes the index agree with the packs on disk.
@@ -229,12 +258,14 @@ class ObjectStore:
 
     def forget_packs(self) -> None:
         """Closes all packs: one that was removed meanwhile can then no longer be read."""
-        while self._files:
-            os.close(self._files.popitem()[1])
-        self._names.clear()
+        self._blocks.close()
 
     def _read_batch(self, digests: list[Digest], kind: Kind) -> Iterator[tuple[Digest, bytes]]:
-        places = self._places(digests)
+        places, lost = self._places(digests)
+        if lost:
+            found, fetched = self._search(lost, kind)
+            places += found
+            yield from fetched.items()
         places.sort(key=lambda place: (place[0].pack, place[0].location.offset))
         start = 0
         while start < len(places):
@@ -249,7 +280,29 @@ class ObjectStore:
             yield from self._read_block(places[start:end], kind)
             start = end
 
-    def _places(self, digests: list[Digest]) -> list[tuple[Found, Digest]]:
+    def _read_block(self, places: list[Placed], kind: Kind) -> Iterable[tuple[Digest, bytes]]:
+        try:
+            return self._blocks.read(places, kind)
+        except (NotFoundError, CorruptionError):
+            if self.source is None:
+                raise
+            wanted = [digest for _, digest in places]
+            if self._forget_gone():
+                return self._read_batch(wanted, kind)
+            fetched = fetch_verified(self.source, wanted, kind)
+            if len(fetched) < len(wanted):
+                raise
+            return fetched.items()
+
+    def _forget_gone(self) -> bool:
+        """Drops packs of which the file is gone, so that what they held can be stored again."""
+        gone = [row.name for row in self.index.packs() if self._size_of(row.name) < 0]
+        if gone:
+            self.evict(gone)
+        return bool(gone)
+
+    def _places(self, digests: list[Digest]) -> tuple[list[Placed], list[Digest]]:
+        """Returns where chunks lie, and those that the index does not have."""
         places = []
         lost: list[Digest] = []
         with self.index.lookup() as lookup:
@@ -259,8 +312,25 @@ class ObjectStore:
                     lost.append(digest)
                 else:
                     places.append((found, digest))
-        if lost and self.refresh().packs:
-            return self._places(digests)
+        return places, lost
+
+    def _search(self, lost: list[Digest], kind: Kind) -> tuple[list[Placed], dict[Digest, bytes]]:
+        """Looks for what the index does not have: in packs it does not know, then elsewhere."""
+        places: list[Placed] = []
+        fetched: dict[Digest, bytes] = {}
+        # Listing the packs for each batch would cost more than the batch where most is elsewhere.
+        if self.source is None or not self._refreshed:
+            self._refreshed = True
+            if self.refresh().packs:
+                places, lost = self._places(lost)
+        if lost and self.source is not None:
+            fetched = fetch_verified(self.source, lost, kind)
+            # The source may have entered whole packs without handing out all that is in them.
+            found, lost = self._places([digest for digest in lost if digest not in fetched])
+            if lost and self.refresh().packs:
+                more, lost = self._places(lost)
+                found += more
+            places += found
         if lost:
             raise NotFoundError(
                 f"{format_digest(lost[0])} is not in the store"
@@ -268,97 +338,4 @@ class ObjectStore:
                 where=str(self.directory),
                 hint="run 'datastore verify' to see which versions are incomplete",
             )
-        return places
-
-    def _read_block(
-        self, places: list[tuple[Found, Digest]], kind: Kind
-    ) -> Iterator[tuple[Digest, bytes]]:
-        """Reads the wanted chunks of one block with one read."""
-        pack, block = places[0][0]
-        spans = [found.location for found, _ in places]
-        end = max(span.within + span.size for span in spans)
-        if not (end <= block.raw <= MAX_RAW_SIZE and block.stored <= block.raw):
-            raise self._damage(pack, places[0][1], "")
-        start = 0
-        if block.codec == Codec.RAW:
-            start = min(span.within for span in spans)
-            raw: Part = self._read_at(pack, block.offset + start, end - start)
-        else:
-            payload = self._read_at(pack, block.offset, block.stored)
-            raw = decode(block.codec, payload, block.raw, where=self._name(pack))
-        view = memoryview(raw)
-        for found, digest in places:
-            at = found.location.within - start
-            data = bytes(view[at : at + found.location.size])
-            if kind.digest(data) != digest:
-                raise self._mismatch(pack, digest, data, kind)
-            yield digest, data
-
-    def _mismatch(
-        self, pack: int, digest: Digest, data: bytes, kind: Kind
-    ) -> CorruptionError | NotFoundError:
-        names = {Kind.DATA: "a chunk", Kind.META: "a tree node"}
-        for other in Kind:
-            if other.digest(data) == digest:
-                return NotFoundError(
-                    f"{format_digest(digest)} is {names[other]}, but is to be {names[kind]}",
-                    where=str(self.directory),
-                    hint="what names it is wrong: run 'datastore verify' to see which versions are",
-                )
-        return self._damage(pack, digest, format_digest(kind.digest(data)))
-
-    def _damage(self, pack: int, digest: Digest, actual: str) -> CorruptionError:
-        name = self._name(pack)
-        return CorruptionError(
-            f"pack {name} is damaged: it does not hold what {format_digest(digest)} names",
-            expected=format_digest(digest),
-            actual=actual,
-            where=str(pack_path(self.packs, name)),
-            hint="run 'datastore verify' to see what is affected and how to heal it",
-        )
-
-    def _read_at(self, pack: int, offset: int, size: int) -> bytes:
-        try:
-            data = os.pread(self._file(pack), size, offset)
-        except OSError as error:
-            raise StorageError(
-                f"pack {self._name(pack)} cannot be read: {error}", where=self._name(pack)
-            ) from error
-        if len(data) != size:
-            raise CorruptionError(
-                f"pack {self._name(pack)} is truncated: {len(data)} of {size} bytes at {offset}",
-                where=str(pack_path(self.packs, self._name(pack))),
-                hint="run 'datastore verify' to see what is affected and how to heal it",
-            )
-        return data
-
-    def _file(self, pack: int) -> int:
-        descriptor = self._files.get(pack)
-        if descriptor is not None:
-            self._files.move_to_end(pack)
-            return descriptor
-        path = pack_path(self.packs, self._name(pack))
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError as error:
-            raise NotFoundError(
-                f"pack {path.name} is gone",
-                where=str(path),
-                hint="run 'datastore verify' to see which versions need it",
-            ) from error
-        self._files[pack] = descriptor
-        if len(self._files) > _OPEN_PACKS:
-            os.close(self._files.popitem(last=False)[1])
-        return descriptor
-
-    def _name(self, pack: int) -> str:
-        if pack not in self._names:
-            self._names = {row.number: row.name for row in self.index.packs()}
-        try:
-            return self._names[pack]
-        except KeyError:
-            raise CorruptionError(
-                f"the index names pack number {pack}, which it does not know",
-                where=str(self.index.directory),
-                hint="it is a cache: run 'datastore verify --rebuild-index'",
-            ) from None
+        return places, fetched

@@ -15,6 +15,7 @@ import xxhash
 
 from datastore.errors import CorruptionError, DatastoreError, NotFoundError, StorageError
 from datastore.kernel.hashing import chunk_digest, format_digest, node_digest
+from datastore.objects import blockreader
 from datastore.objects import store as store_module
 from datastore.objects.index import _CHUNK
 from datastore.objects.pack import MAX_RAW_SIZE, TRAILER, Kind
@@ -161,13 +162,13 @@ def test_inputs_with_the_same_xxh3_are_stored_side_by_side(store, heads, session
 
 
 def test_few_packs_are_open_at_once(store, monkeypatch):
-    monkeypatch.setattr(store_module, "_OPEN_PACKS", 2)
+    monkeypatch.setattr(blockreader, "OPEN_PACKS", 2)
     chunks = [b"chunk %d" % number for number in range(6)]
     digests = [digest for chunk in chunks for digest in put(store, [chunk])]
     for _ in range(2):
         assert [store.get_chunk(digest) for digest in digests] == chunks
-        assert len(store._files) == 2
-    files = list(store._files.values())
+        assert len(store._blocks._files) == 2
+    files = list(store._blocks._files.values())
     store.close()
     for descriptor in files:
         with pytest.raises(OSError, match="Bad file descriptor"):
