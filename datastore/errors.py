@@ -111,6 +111,9 @@ class StorageError(DatastoreError, OSError):
     Args:
         message: See `DatastoreError`.
         retryable: Whether the same call may succeed later.
+        reason: A stable word for why, where a server or the network said it: see
+            `datastore.storage.reasons`. Empty elsewhere.
+        retry_after: Seconds that the server asked to be left alone for; 0 where it did not.
         hint: See `DatastoreError`.
         where: See `DatastoreError`.
     """
@@ -118,10 +121,19 @@ class StorageError(DatastoreError, OSError):
     code = "storage"
 
     def __init__(
-        self, message: str, *, retryable: bool = False, hint: str = "", where: str = ""
+        self,
+        message: str,
+        *,
+        retryable: bool = False,
+        reason: str = "",
+        retry_after: float = 0.0,
+        hint: str = "",
+        where: str = "",
     ) -> None:
         super().__init__(message, hint=hint, where=where)
         self.retryable = retryable
+        self.reason = reason
+        self.retry_after = retry_after
 
 
 class LockedError(DatastoreError):
