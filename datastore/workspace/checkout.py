@@ -8,6 +8,7 @@ what they are.
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import stat
 from collections.abc import Iterable, Iterator
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
-from datastore.errors import CorruptionError, FormatError, NotFoundError
+from datastore.errors import CorruptionError, DatastoreError, FormatError, NotFoundError
 from datastore.progress import Task
 from datastore.trees.filereader import iter_bytes
 from datastore.trees.files import Entry, FileTree, Kind
@@ -67,14 +68,14 @@ class Materializer:
         self.rows: dict[str, Row] = {}
         """What was written, by dataset path."""
         self.bytes = 0
+        self.failures: dict[str, DatastoreError] = {}
+        """Why files, by dataset path, could not be written; they were left as they were."""
 
     def carry_out(self, plan: Plan) -> None:
-        """Removes, then writes.
+        """Removes, then writes. A file whose content is damaged or missing is one of `failures`.
 
         Raises:
             ConflictError: Something got in the way meanwhile.
-            CorruptionError: The store holds a damaged chunk; the file is left as it was.
-            NotFoundError: The store lacks a chunk; the file is left as it was.
             StorageError: The disk is full or fails.
         """
         gone = [*plan.remove, *plan.clear]
@@ -106,11 +107,11 @@ class Materializer:
             try:
                 digest, data = next(chunks, (b"", b""))
             except (CorruptionError, NotFoundError):
-                # One of them cannot be read: one by one, the error can say which file it is.
+                # Some of them cannot be read: one by one, the error can say which file it is.
                 for path, entry in batch:
                     if path not in self.rows:
                         self._write(path, entry)
-                raise
+                return
             if not digest:
                 return
             for path, entry in targets[digest]:
@@ -119,14 +120,16 @@ class Materializer:
 
     @contextlib.contextmanager
     def _about(self, path: str) -> Iterator[None]:
-        """Lets an error of the store name the file, and takes back what was made for it."""
+        """Notes an error of the store for the file, and takes back what was made for it."""
         try:
             yield
         except (CorruptionError, FormatError, NotFoundError) as error:
+            # A new one each: a source that failed once may raise the same error for many files.
+            noted = copy.copy(error)
             if path not in error.message:
-                error.message = f"{printable(self._full(path))}: {error.message}"
+                noted.message = f"{printable(self._full(path))}: {error.message}"
+            self.failures[path] = noted
             self._writer.prune((self._full(path),))
-            raise
 
     def _write(self, path: str, entry: Entry) -> None:
         with self._about(path):

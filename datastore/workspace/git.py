@@ -167,15 +167,19 @@ class Git:
             arguments += ["--", _POINTERS]
         return read_commits(self.worktree, arguments)
 
-    def pointer_versions(self) -> list[tuple[str, str]]:
-        """Lists every content that a pointer has had in any commit of HEAD and all refs, once.
+    def pointer_versions(self, walk: Sequence[str] = ("--all",)) -> list[tuple[str, str]]:
+        """Lists every content that a pointer has had in any commit of a part of history, once.
+
+        Args:
+            walk: Full names of commits, with ``^`` before those whose history is left out; HEAD and
+                all refs where not given.
 
         Returns:
             Pairs of commit and path, for `read_many`, newest first; the commit is one that has the
             content. One process finds them all, however long the history.
         """
         found: dict[tuple[str, str], tuple[str, str]] = {}
-        for each in read_versions(self.worktree, [*VERSION_ARGUMENTS, "--all", "--", _POINTERS]):
+        for each in read_versions(self.worktree, [*VERSION_ARGUMENTS, *walk, "--", _POINTERS]):
             if is_pointer_path(each.path):
                 found.setdefault((each.path, each.content), (each.commit, each.path))
         return list(found.values())

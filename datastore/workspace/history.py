@@ -48,6 +48,38 @@ def versions(workspace: Workspace, revs: Sequence[str] | None) -> Iterator[Recor
         yield from _recorded(data_path(name), rev[:_SHORT], data)
 
 
+def committed(workspace: Workspace, revs: Sequence[str] | None) -> list[Recorded]:
+    """Lists the versions that commits need, each dataset's newest first.
+
+    Args:
+        workspace: Where to look.
+        revs: Revisions, each with its whole history, and ranges ``A..B``, whose last commit counts
+            with all its datasets; all refs where None.
+
+    Raises:
+        NotFoundError: There is no such revision.
+    """
+    if revs is None:
+        found = _everywhere(workspace)
+    else:
+        found = [each for rev in revs for each in _history_of(workspace, rev)]
+    contents = workspace.git.read_many(found)
+    listed = [
+        recorded
+        for (rev, name), data in zip(found, contents, strict=True)
+        for recorded in _recorded(data_path(name), rev[:_SHORT], data)
+    ]
+    return sorted(listed, key=lambda each: each.path)
+
+
+def _history_of(workspace: Workspace, rev: str) -> list[tuple[str, str]]:
+    old, new = workspace.git.parse_range(rev) if ".." in rev else (None, rev)
+    tip = workspace.git.resolve(new)
+    walk = [tip] if old is None else [tip, f"^{workspace.git.resolve(old)}"]
+    tips = [(tip, path) for path in workspace.git.pointers(tip)]
+    return tips + workspace.git.pointer_versions(walk)
+
+
 def _everywhere(workspace: Workspace) -> list[tuple[str, str]]:
     try:
         return workspace.git.pointer_versions()

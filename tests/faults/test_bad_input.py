@@ -465,7 +465,7 @@ def test_a_folding_file_system_refuses_beforehand(empty, repository, monkeypatch
         empty.write(f"images/{name}", name.encode())
     repository.add("images")
     subprocess.run(["rm", "-rf", str(empty.top / "images")], check=True)
-    monkeypatch.setattr("datastore.workspace.restoring.probe_folding", lambda _: (True, True))
+    monkeypatch.setattr("datastore.workspace.steps.probe_folding", lambda _: (True, True))
     with pytest.raises(ConflictError, match=r"cat\.jpg"):
         repository.checkout()
     assert not (empty.top / "images").exists()
@@ -477,7 +477,7 @@ def test_a_folding_file_system_and_a_file_that_is_there(empty, repository, monke
         empty.write(f"images/{name}", name.encode())
     repository.add("images")
     (empty.top / "images/cat.jpg").unlink()
-    monkeypatch.setattr("datastore.workspace.restoring.probe_folding", lambda _: (True, True))
+    monkeypatch.setattr("datastore.workspace.steps.probe_folding", lambda _: (True, True))
     with pytest.raises(ConflictError, match=r"cat\.jpg"):
         repository.checkout()
     assert os.listdir(empty.top / "images") == ["Cat.jpg"]
