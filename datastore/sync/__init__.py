@@ -1,0 +1,1 @@
+"""Remotes: what other stores have, and how versions get there and back."""

@@ -1,0 +1,276 @@
+"""What lies where on a remote, read from its index shards.
+
+Shards never change, so each is fetched once and kept. Small ones, and all that many look-ups go to,
+are fetched whole; of a large one only the rows around the digests that are asked for.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator
+from pathlib import Path
+from typing import Final, TypeVar
+
+from datastore.errors import CorruptionError, DatastoreError, FormatError, NotFoundError
+from datastore.kernel.hashing import Digest
+from datastore.objects.pack import Kind
+from datastore.storage.base import Storage
+from datastore.storage.local import storage_error, write_durably
+from datastore.sync.keys import INDEX
+from datastore.sync.plan import Span, coalesce
+from datastore.sync.shard import Place, parse_shard_name
+from datastore.sync.shardhead import ShardHead
+from datastore.sync.shardreader import Shard
+from datastore.sync.transfer import Transfers
+
+WHOLE_SIZE: Final = 1024 * 1024
+"""A shard up to this size in bytes is fetched whole at once: 17,000 chunks."""
+WHOLE_META_SIZE: Final = 4 * 1024 * 1024
+WHOLE_LOOKUPS: Final = 64
+"""So many look-ups at once in a larger shard fetch it whole: each costs a range of 10 KB."""
+_PIECE: Final = 8 * 1024 * 1024
+"""Bytes of a shard that one request asks for."""
+
+_Answer = TypeVar("_Answer")
+
+
+class Catalog:
+    """The index of a remote.
+
+    Args:
+        storage: The remote.
+        directory: Where shards are kept; made if missing.
+        transfers: Fetches them.
+
+    Attributes:
+        lost: Names of packs that are to be taken as gone, whatever the index says.
+    """
+
+    def __init__(self, storage: Storage, directory: Path, transfers: Transfers) -> None:
+        self._storage = storage
+        self._directory = directory
+        self._transfers = transfers
+        self._listed: dict[str, int] = {}
+        self._whole: dict[str, Shard] = {}
+        self._heads: dict[str, ShardHead] = {}
+        self.lost: set[str] = set()
+        self._open_kept()
+
+    def close(self) -> None:
+        """Closes the shards."""
+        for shard in self._whole.values():
+            shard.close()
+        self._whole.clear()
+
+    def _open_kept(self) -> None:
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            names = sorted(path.name for path in self._directory.glob("*.idx"))
+        except OSError as error:
+            raise storage_error(error, "make the directory", self._directory) from error
+        for name in names:
+            try:
+                self._whole[name] = Shard.open(self._directory / name)
+            except (CorruptionError, FormatError):
+                (self._directory / name).unlink(missing_ok=True)  # fetched again when it is needed
+
+    def refresh(self) -> None:
+        """Lists the shards anew.
+
+        A shard that was known and is not in the listing stays known until one that supersedes it is
+        found: a listing may be stale, and what a row says is never believed without a look.
+        """
+        for key, size in self._storage.list(INDEX):
+            name = key.rpartition("/")[2]
+            try:
+                parse_shard_name(name)
+            except FormatError:
+                continue  # not ours, or of a kind that is yet to come
+            if name not in self._whole:
+                self._listed[name] = size
+        self._fetch(name for name, size in self._listed.items() if size <= WHOLE_SIZE)
+        self._drop_superseded()
+
+    def shard_names(self, kind: Kind) -> dict[str, int]:
+        """Lists the shards of a kind that are in use, with their sizes in bytes."""
+        whole = {name: self._path(name).stat().st_size for name in self._whole}
+        names = {**whole, **self._listed}
+        return {name: size for name, size in names.items() if parse_shard_name(name).kind is kind}
+
+    def whole_shards(self, names: Iterable[str]) -> list[Shard]:
+        """Returns shards, fetched if they were not here."""
+        wanted = list(names)
+        self._fetch(name for name in wanted if name not in self._whole)
+        return [self._whole[name] for name in wanted]
+
+    def adopt(self, name: str, data: bytes) -> None:
+        """Keeps a shard that this process just wrote, and drops what it supersedes."""
+        self._keep(name, data)
+        self._drop_superseded()
+
+    def packs(self) -> dict[str, int]:
+        """Returns the name and size of every pack that the index knows, lost ones too."""
+        found: dict[str, int] = {}
+        for name in self._listed:
+            found |= {pack.name: pack.size for pack in self._head(name).packs}
+        for shard in self._whole.values():
+            found |= {pack.name: pack.size for pack in shard.packs}
+        return found
+
+    def packs_of(self, places: Iterable[Place]) -> dict[str, int]:
+        """Returns the sizes in bytes of the packs in which places are."""
+        wanted = {place.pack for place in places}
+        tables: list[Shard | ShardHead] = [*self._whole.values(), *self._heads.values()]
+        return {
+            pack.name: pack.size for each in tables for pack in each.packs if pack.name in wanted
+        }
+
+    def contains(self, digests: Collection[Digest], kind: Kind) -> set[Digest]:
+        """Returns which digests lie in packs that are not lost."""
+        if self.lost:
+            return set(self.locate(digests, kind))
+        found: set[Digest] = set()
+        for shard in self._consulted(kind, digests):
+            if isinstance(shard, Shard):
+                found |= self._checked(shard, lambda sound: sound.contains_many(digests))
+            else:
+                found |= self._find_ranged(shard, digests).keys()
+        return found
+
+    def lost_packs_of(self, digests: Collection[Digest], kind: Kind) -> set[str]:
+        """Returns the lost packs that the index names for digests."""
+        found = self._places(digests, kind)
+        packs = {place.pack for places in found.values() for place in places}
+        return packs & self.lost
+
+    def locate(self, digests: Collection[Digest], kind: Kind) -> dict[Digest, list[Place]]:
+        """Returns all places of digests in packs that are not lost; nothing for those without."""
+        found: dict[Digest, list[Place]] = {}
+        for digest, places in self._places(digests, kind).items():
+            there = [place for place in places if place.pack not in self.lost]
+            if there:
+                found[digest] = there
+        return found
+
+    def _places(self, digests: Collection[Digest], kind: Kind) -> dict[Digest, list[Place]]:
+        found: dict[Digest, list[Place]] = defaultdict(list)
+        for shard in self._consulted(kind, digests):
+            if isinstance(shard, Shard):
+                places = self._checked(shard, lambda sound: sound.find_many(digests))
+            else:
+                places = self._find_ranged(shard, digests)
+            for digest, listed in places.items():
+                found[digest] += listed
+        return found
+
+    def _consulted(self, kind: Kind, digests: Collection[Digest]) -> Iterator[Shard | ShardHead]:
+        """Yields all shards of a kind, fetched whole where that is cheaper than asking them."""
+        whole_size = WHOLE_META_SIZE if kind is Kind.META else WHOLE_SIZE
+        sizes = [(n, s) for n, s in self._listed.items() if parse_shard_name(n).kind is kind]
+        self._fetch(
+            name for name, size in sizes if size <= whole_size or len(digests) >= WHOLE_LOOKUPS
+        )
+        # One whose rows are all in a few buckets is not worth the care.
+        left = [name for name, _ in sizes if name in self._listed]
+        self._fetch(
+            name
+            for name in left
+            if any(self._head(name).bucket_range(digest)[1] > _PIECE for digest in digests)
+        )
+        self._drop_superseded()
+        for name in list(self._whole):
+            if parse_shard_name(name).kind is kind:
+                yield self._whole[name]
+        for name in list(self._listed):
+            if parse_shard_name(name).kind is kind:
+                yield self._head(name)
+
+    def _checked(self, shard: Shard, ask: Callable[[Shard], _Answer]) -> _Answer:
+        """Asks a shard; where its copy here turns out to be damaged, a fresh one."""
+        try:
+            return ask(shard)
+        except CorruptionError:
+            self._whole.pop(shard.name).close()
+            self._path(shard.name).unlink(missing_ok=True)
+            self.refresh()
+            (fresh,) = self.whole_shards([shard.name])
+            return ask(fresh)
+
+    def _drop_superseded(self) -> None:
+        gone = {name for shard in self._whole.values() for name in shard.superseded}
+        for name in gone & self._whole.keys():
+            self._whole.pop(name).close()
+            self._path(name).unlink(missing_ok=True)
+        for name in gone & self._listed.keys():
+            del self._listed[name]
+
+    def _path(self, name: str) -> Path:
+        return self._directory / name
+
+    def _fetch(self, names: Iterable[str]) -> None:
+        """Fetches whole shards; one that is gone meanwhile was superseded."""
+        pieces = [
+            (name, start, min(_PIECE, self._listed[name] - start))
+            for name in sorted(names)
+            for start in range(0, max(1, self._listed[name]), _PIECE)
+        ]
+        parts: dict[str, dict[int, bytes]] = defaultdict(dict)
+        for (name, start, _), data, error in self._transfers.run(
+            self._piece, pieces, lambda piece: piece[2]
+        ):
+            if isinstance(error, NotFoundError):
+                self._listed.pop(name, None)
+            elif error is not None:
+                raise error
+            elif data is not None:
+                parts[name][start] = data
+        for name, fetched in parts.items():
+            if name in self._listed:
+                self._keep(name, b"".join(fetched[start] for start in sorted(fetched)))
+
+    def _piece(self, piece: tuple[str, int, int]) -> bytes:
+        name, start, length = piece
+        return self._storage.read_range(INDEX + name, start, length)
+
+    def _keep(self, name: str, data: bytes) -> None:
+        path = self._path(name)
+        write_durably(path, data)
+        try:
+            self._whole[name] = Shard.open(path, verify=True)
+        except DatastoreError as error:
+            path.unlink(missing_ok=True)
+            error.where = f"{self._storage.url}/{INDEX}{name}"
+            raise
+        self._listed.pop(name, None)
+
+    def _head(self, name: str) -> ShardHead:
+        if name not in self._heads:
+            size = self._listed[name]
+            data = self._storage.read_range(INDEX + name, 0, min(size, ShardHead.HEAD_SIZE))
+            needed = ShardHead.needed(name, data, size)
+            if needed > len(data):
+                rest = needed - len(data)
+                data += self._storage.read_range(INDEX + name, len(data), rest)
+            self._heads[name] = ShardHead.parse(name, data, size)
+        return self._heads[name]
+
+    def _find_ranged(
+        self, head: ShardHead, digests: Collection[Digest]
+    ) -> dict[Digest, list[Place]]:
+        wanted: dict[tuple[int, int], list[Digest]] = defaultdict(list)
+        for digest in digests:
+            bucket = head.bucket_range(digest)
+            if bucket[1]:
+                wanted[bucket].append(digest)
+        spans = coalesce([Span(*bucket) for bucket in sorted(wanted)])
+        found: dict[Digest, list[Place]] = {}
+        for span, data, error in self._transfers.run(
+            lambda span: self._piece((head.name, *span)), spans, lambda span: span.length
+        ):
+            if error is not None:
+                raise error
+            for (start, length), looked_up in wanted.items():
+                if data is not None and span.start <= start < span.start + span.length:
+                    rows = data[start - span.start :][:length]
+                    found |= {digest: head.find_in_bucket(digest, rows) for digest in looked_up}
+        return {digest: places for digest, places in found.items() if places}

@@ -1,0 +1,272 @@
+"""Bringing what the local store lacks: on demand, when something is read, or much at once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
+from typing import Final
+
+from datastore.errors import CorruptionError, DatastoreError
+from datastore.kernel.hashing import Digest, format_digest
+from datastore.objects.pack import Kind
+from datastore.objects.received import BlockCollector
+from datastore.objects.store import ObjectStore
+from datastore.progress import SILENT, Progress
+from datastore.storage.counting import Traffic
+from datastore.sync.download import Download
+from datastore.sync.plan import Wanted, choose, gather, plan_loads
+from datastore.sync.remote import Remote
+from datastore.trees.closure import content_needs
+from datastore.trees.manifest import Content
+
+_BATCH: Final = 100_000
+"""Digests brought together: their places take some 60 MB."""
+_ROUNDS: Final = 3
+_EAGER_VISITS: Final = 5
+"""A metadata pack that is asked for so often is fetched whole: there will be more."""
+
+
+class Fetcher:
+    """The source of a store: what is not here comes from a remote. For one thread.
+
+    Args:
+        store: What is filled up; its `source` is to be this.
+        open_remote: Opens the remote, at the first thing that is missing; what it transfers is to
+            be counted as told.
+        progress: Told of bytes that come when much is brought.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        open_remote: Callable[[Traffic], Remote],
+        *,
+        progress: Progress = SILENT,
+    ) -> None:
+        self._store = store
+        self._open_remote = open_remote
+        self._remote: Remote | None = None
+        self._collector = BlockCollector(store)
+        self._failed: dict[Digest, DatastoreError] = {}
+        self._visits: Counter[str] = Counter()
+        self._refreshed = False
+        self._ahead: Iterator[None] | None = None
+        self.progress = progress
+        self.traffic = Traffic()
+        """Of all remotes that this opens."""
+        self.packs = 0
+        """How many packs something was fetched of."""
+
+    @property
+    def remote(self) -> Remote:
+        """The remote, connected.
+
+        Raises:
+            NotFoundError: Nothing was ever pushed to it.
+            StorageError: It cannot be reached.
+        """
+        if self._remote is None:
+            remote = self._open_remote(self.traffic)
+            try:
+                remote.connect(create=False)
+            except BaseException:
+                remote.close()
+                raise
+            self._remote = remote
+            self._refreshed = False
+        return self._remote
+
+    def keep(self) -> None:
+        """Makes all that was fetched durable and findable in the store.
+
+        Raises:
+            StorageError: The disk is full or fails.
+        """
+        self._collector.flush()
+
+    def close(self) -> None:
+        """Keeps what was fetched and lets go of the remote."""
+        try:
+            self.keep()
+        finally:
+            self._collector.discard()
+            self._disconnect()
+
+    def _disconnect(self) -> None:
+        self._ahead = None
+        if self._remote is not None:
+            self._remote.close()
+            self._remote = None
+
+    def fetch(self, digests: Sequence[Digest], kind: Kind) -> dict[Digest, bytes]:
+        """Brings what somebody is about to read; see `datastore.objects.store.Source`.
+
+        Raises:
+            CorruptionError: It is damaged on the remote.
+            StorageError: The remote cannot be reached.
+        """
+        missing = dict.fromkeys(digests)
+        if kind is Kind.DATA:
+            self._await(missing)
+        found: dict[Digest, bytes] = {}
+        for digest in list(missing):
+            held = self._collector.get(digest)
+            if held is not None:
+                found[digest] = held
+        for digest in found:
+            del missing[digest]
+        if missing and kind is Kind.DATA:
+            # What came in a whole pack meanwhile the store finds for itself.
+            missing = dict.fromkeys(self._store.missing(missing))
+        self._raise_failed(missing)
+        if missing:
+            found |= self._bring(missing, kind, handed=missing)
+            self._raise_failed(missing)
+        return found
+
+    def _await(self, digests: Iterable[Digest]) -> None:
+        """Goes on with what `begin` began, until some chunks have come or it is at its end."""
+        for digest in digests:
+            while (
+                self._ahead is not None
+                and digest not in self._failed
+                and self._collector.get(digest) is None
+                and not self._store.has(digest)
+            ):
+                self._go_on(self._ahead)
+
+    def _go_on(self, ahead: Iterator[None]) -> None:
+        try:
+            if next(ahead, self) is self:
+                self._ahead = None
+        except BaseException:
+            self._ahead = None
+            self._disconnect()
+            raise
+
+    def _raise_failed(self, digests: Iterable[Digest]) -> None:
+        for digest in digests:
+            if digest in self._failed:
+                raise self._failed[digest]
+
+    def begin(self, contents: Iterable[Content]) -> None:
+        """Begins to bring what some files need, in their order, and does not wait for it.
+
+        It comes while other files are written; who reads what is still to come waits for it.
+        """
+        self._ahead = self._steps(contents)
+
+    def bring(self, contents: Iterable[Content]) -> None:
+        """Brings all that some files need and that is not here, in few requests.
+
+        What is damaged on the remote is left out; reading it raises an error that says so.
+
+        Raises:
+            StorageError: The remote cannot be reached.
+        """
+        self.begin(contents)
+        while self._ahead is not None:
+            self._go_on(self._ahead)
+        self._collector.flush()
+
+    def _steps(self, contents: Iterable[Content]) -> Iterator[None]:
+        pending: dict[Digest, None] = {}
+        for batch in content_needs(contents, self._store):
+            pending.update(dict.fromkeys(digest for digest, _ in batch.chunks))
+            if len(pending) >= _BATCH:
+                yield from self._bring_in_rounds(self._store.missing(pending), Kind.DATA)
+                pending = {}
+        yield from self._bring_in_rounds(self._store.missing(pending), Kind.DATA)
+
+    def _bring(
+        self, digests: Iterable[Digest], kind: Kind, *, handed: Collection[Digest]
+    ) -> dict[Digest, bytes]:
+        found: dict[Digest, bytes] = {}
+        try:
+            for _ in self._bring_in_rounds(digests, kind, handed=handed, found=found):
+                pass
+        except BaseException:
+            # Its transfers were ended: whoever wants more of it begins anew.
+            self._disconnect()
+            raise
+        return found
+
+    def _bring_in_rounds(
+        self,
+        digests: Iterable[Digest],
+        kind: Kind,
+        *,
+        handed: Collection[Digest] = (),
+        found: dict[Digest, bytes] | None = None,
+    ) -> Iterator[None]:
+        left = dict.fromkeys(digests)
+        bad: dict[str, DatastoreError] = {}
+        for _ in range(_ROUNDS):
+            wanted = self._wanted(left, kind, bad) if left else []
+            if not wanted:
+                break
+            download = Download(self._store, self._collector, self.remote, handed=handed)
+            yield from self._run(download, wanted, kind)
+            if found is not None:
+                found |= download.found
+            left = {digest: None for digest in left if digest not in download.arrived}
+            bad |= download.damaged
+            if download.gone:
+                # Copied elsewhere by gc, or lost: the index may know more by now.
+                self.remote.catalog.lost |= download.gone
+                self.remote.catalog.refresh()
+        self._note_failed(left, bad, kind)
+
+    def _wanted(
+        self, digests: Mapping[Digest, None], kind: Kind, bad: Container[str]
+    ) -> list[Wanted]:
+        """Decides which blocks to fetch, in the order of the digests."""
+        catalog = self.remote.catalog
+        places = catalog.locate(digests.keys(), kind)
+        if len(places) < len(digests) and not self._refreshed:
+            catalog.refresh()
+            self._refreshed = True
+            places = catalog.locate(digests.keys(), kind)
+        good = {
+            digest: sound
+            for digest, listed in places.items()
+            if (sound := [place for place in listed if place.pack not in bad])
+        }
+        chosen = choose(good)
+        ordered = [chosen[digest] for digest in digests if digest in chosen]
+        return gather(ordered, kind, catalog.packs_of(ordered))
+
+    def _run(self, download: Download, wanted: Sequence[Wanted], kind: Kind) -> Iterator[None]:
+        self._visits.update(each.pack for each in wanted)
+        eager = {
+            each.pack
+            for each in wanted
+            if kind is Kind.META
+            and (self._visits[each.pack] >= _EAGER_VISITS or 8 * each.bytes >= each.size)
+        }
+        loads = plan_loads(wanted, eager=eager)
+        total = sum(load.span.length for load in loads)
+        with self.progress.task(f"fetch from {self.remote.name}", total, "B") as task:
+            task.describe("metadata" if kind is Kind.META else f"{len(wanted)} pack(s)")
+            yield from download.run(loads, task)
+        self.packs += len(download.packs)
+
+    def _note_failed(
+        self, left: Mapping[Digest, None], bad: dict[str, DatastoreError], kind: Kind
+    ) -> None:
+        if not left or not bad:
+            return
+        places = self.remote.catalog.locate(left.keys(), kind)
+        for digest, listed in places.items():
+            for place in listed:
+                if place.pack in bad:
+                    self._failed[digest] = self._damage(digest, place.pack)
+
+    def _damage(self, digest: Digest, pack: str) -> CorruptionError:
+        return CorruptionError(
+            f"pack {pack} is damaged on the remote {self.remote.name}: "
+            f"it does not hold what {format_digest(digest)} names",
+            expected=format_digest(digest),
+            where=f"{self.remote.url}/packs/{pack[:2]}/{pack}.pack",
+            hint="heal it from a clone that has the data: datastore push --verify",
+        )

@@ -1,0 +1,111 @@
+"""Sending packs and telling the index of them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Collection
+from typing import Final
+
+from datastore.errors import CorruptionError
+from datastore.kernel.hashing import pack_hasher
+from datastore.objects.pack import Kind, Sealed, pack_path
+from datastore.objects.packreader import parse_footer
+from datastore.objects.store import ObjectStore
+from datastore.progress import Task
+from datastore.storage.local import storage_error
+from datastore.sync.keys import INDEX, new_nonce, pack_key
+from datastore.sync.remote import Remote
+from datastore.sync.shard import encode_shard, shard_name
+from datastore.sync.survey import Pack
+from datastore.sync.validation import find_present
+
+_SHARD_ROWS: Final = 400_000
+"""So many rows make a shard: 24 MB, and some 60 MB while they are collected."""
+
+
+class Upload:
+    """One push's sending.
+
+    Args:
+        store: Has the packs.
+        remote: Where to.
+        task: Told of bytes sent; each call of `send` brings its own.
+    """
+
+    def __init__(self, store: ObjectStore, remote: Remote, task: Task) -> None:
+        self._store = store
+        self._remote = remote
+        self._task = task
+        self._sealed: dict[Kind, list[Sealed]] = {kind: [] for kind in Kind}
+        self.names: set[str] = set()
+        """Of the packs that were sent, as they are called on the remote."""
+
+    def send(self, packs: Collection[Pack], task: Task) -> None:
+        """Sends packs, several at once, and enters them in the index of the remote.
+
+        Raises:
+            CorruptionError: A pack here is damaged; it is not sent.
+            StorageError: The remote cannot be reached, or refuses.
+        """
+        self._task = task
+        uploaded = self._remote.uploaded()
+        before = {pack.name: pack.size for pack in packs if pack.name in uploaded}
+        there = find_present(self._remote.storage, before, self._remote.transfers)
+        there -= self._remote.catalog.lost
+        # Data first: a node on the remote should not lead to what is still to come.
+        ordered = sorted(packs, key=lambda pack: (pack.kind, pack.name))
+        for pack, sealed, error in self._remote.transfers.run(
+            lambda pack: self._read(pack, send=pack.name not in there),
+            ordered,
+            lambda pack: pack.size,
+        ):
+            if error is not None:
+                raise error
+            if sealed is None:
+                continue
+            if pack.name not in there:
+                self.names.add(sealed.name)
+                self._remote.note_uploaded(pack.name)
+            task.advance(pack.size)
+            self._collect(sealed)
+        for kind in Kind:
+            self._write_shard(kind)
+
+    def _read(self, pack: Pack, *, send: bool) -> Sealed:
+        path = pack_path(self._store.packs, pack.name)
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise storage_error(error, "read", path) from error
+        hasher = pack_hasher()
+        hasher.update(data)
+        if hasher.digest().hex() != pack.name.partition("-")[0]:
+            raise CorruptionError(
+                f"pack {pack.name} is damaged here, so it is not sent",
+                where=str(path),
+                hint="see what is affected: datastore verify",
+            )
+        sealed = parse_footer(io.BytesIO(data), path)
+        if pack.name in self._remote.catalog.lost:
+            # A name is never used twice: somebody may be about to delete what has the old one.
+            name = f"{pack.name.partition('-')[0]}-{new_nonce().hex()}"
+            sealed = sealed._replace(name=name)
+        if send:
+            self._remote.storage.write(pack_key(sealed.name), data)
+        return sealed
+
+    def _collect(self, sealed: Sealed) -> None:
+        collected = self._sealed[sealed.kind]
+        collected.append(sealed)
+        if sum(len(each.digests) for each in collected) >= _SHARD_ROWS:
+            self._write_shard(sealed.kind)
+
+    def _write_shard(self, kind: Kind) -> None:
+        collected = self._sealed[kind]
+        if not collected:
+            return
+        self._sealed[kind] = []
+        data = encode_shard(kind, collected)
+        name = shard_name(data, kind, new_nonce())
+        self._remote.storage.write(INDEX + name, data)
+        self._remote.catalog.adopt(name, data)
