@@ -13,7 +13,19 @@ from datastore import config, maintenance
 from datastore.errors import FormatError, NotFoundError
 from datastore.maintenance import RebuildResult, VerifyResult
 from datastore.progress import SILENT, Progress
-from datastore.workspace import adding, comparing, drivers, history, merging, reading, restoring
+from datastore.sharing import getting
+from datastore.sharing.verbs import RemoteVerbs, StrPath
+from datastore.sync.results import FetchResult, PushedRoot, PushResult, RemoteStatus
+from datastore.workspace import (
+    adding,
+    comparing,
+    drivers,
+    history,
+    hooks,
+    merging,
+    reading,
+    restoring,
+)
 from datastore.workspace.changes import DiffCounts, DiffResult
 from datastore.workspace.checkout import CheckedOut
 from datastore.workspace.comparing import LogEntry
@@ -23,8 +35,9 @@ from datastore.workspace.ingest import AddResult
 from datastore.workspace.layout import Workspace, initialize
 from datastore.workspace.merging import MergeResult
 from datastore.workspace.reading import LsEntry
-from datastore.workspace.restoring import CheckoutResult
+from datastore.workspace.remotes import RemoteCheck, RemoteInfo
 from datastore.workspace.status import StatusResult
+from datastore.workspace.steps import CheckoutResult, PullResult
 
 __all__ = [
     "AddResult",
@@ -34,19 +47,25 @@ __all__ = [
     "DiffCounts",
     "DiffResult",
     "DoctorResult",
+    "FetchResult",
     "LogEntry",
     "LsEntry",
     "MergeResult",
+    "PullResult",
+    "PushResult",
+    "PushedRoot",
     "RebuildResult",
+    "RemoteCheck",
+    "RemoteInfo",
+    "RemoteStatus",
     "Repository",
     "StatusResult",
     "VerifyResult",
+    "get",
 ]
 
-StrPath = str | os.PathLike[str]
 
-
-class Repository:
+class Repository(RemoteVerbs):
     """Data versions beside the code, in one Git worktree; a context manager.
 
     Made by `init` or `open`. Paths are relative to the directory that was opened. An instance
@@ -55,9 +74,6 @@ class Repository:
     Args:
         workspace: The opened workspace.
     """
-
-    def __init__(self, workspace: Workspace) -> None:
-        self._workspace = workspace
 
     @classmethod
     def init(
@@ -118,8 +134,12 @@ class Repository:
         self.close()
 
     def close(self) -> None:
-        """Closes the store."""
-        self._workspace.close()
+        """Keeps what was fetched meanwhile, and closes the store."""
+        try:
+            if self._fetcher is not None:
+                self._fetcher.close()
+        finally:
+            self._workspace.close()
 
     @property
     def top(self) -> Path:
@@ -218,8 +238,9 @@ class Repository:
             NotFoundError: No such revision or path, or the store lacks the version.
             CorruptionError: The store is damaged.
         """
+        bring = self._fetcher.begin if self._fetcher is not None else None
         return restoring.checkout(
-            self._workspace, rev, self._relative(paths), progress, force=force
+            self._workspace, rev, self._relative(paths), progress, force=force, bring=bring
         )
 
     def ls(
@@ -289,13 +310,21 @@ class Repository:
         """Checks that machine, Git and store are set up well."""
         return diagnose(self._workspace, f"Python {platform.python_version()}")
 
-    def git_install(self, *, program: str = "git-ds") -> None:
+    def git_install(self, *, program: str = "git-ds", pre_push: bool = False) -> Path | None:
         """Tells Git in this clone how to show and merge pointers.
 
         Args:
             program: What Git is to call: a name on its PATH, or a path.
+            pre_push: Also let ``git push`` send the data first, by a hook.
+
+        Returns:
+            The hook; None where none was asked for.
+
+        Raises:
+            ConflictError: There is another pre-push hook; the hint has the line to add to it.
         """
         drivers.install(self._workspace.git, program=program)
+        return hooks.install(self._workspace.git, program=program) if pre_push else None
 
     def git_uninstall(self) -> None:
         """Takes back what `git_install` told Git."""
@@ -335,9 +364,29 @@ class Repository:
         except (NotFoundError, FormatError, ValueError):
             return False
 
-    def _relative(self, paths: StrPath | Sequence[StrPath]) -> list[str]:
-        listed = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-        return [self._workspace.relative(path) for path in listed]
-
     def _path(self, path: StrPath) -> str:
         return self._workspace.relative(path) if os.fspath(path) else ""
+
+
+def get(
+    source: str,
+    path: str,
+    *,
+    rev: str | None = None,
+    out: StrPath,
+    progress: Progress = SILENT,
+) -> PullResult:
+    """Brings data of a repository that is not cloned here; see `Repository.pull`.
+
+    Args:
+        source: A Git URL, or the directory of a clone.
+        path: A dataset or a path in one, from the top of that repository.
+        rev: The revision; HEAD where None.
+        out: The directory below which `path` is written.
+        progress: Told of bytes fetched and written.
+
+    Raises:
+        NotFoundError: No such repository, revision or path.
+        StorageError: Git or the remote cannot be reached.
+    """
+    return getting.get(source, path, rev, Path(out), progress)

@@ -17,7 +17,7 @@ from tests.project import Project, tree
 
 def test_init_writes_what_is_shared(tmp_path, new_project):
     project = new_project()
-    assert project.path(".datastore/config.yaml").read_text().endswith("format: 1\n")
+    assert "\nformat: 1\n" in project.path(".datastore/config.yaml").read_text()
     assert project.path(".datastore/.gitignore").read_text() == "/tmp/\n"
     assert (
         "*.ds text eol=lf diff=datastore merge=datastore"

@@ -18,9 +18,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import click
@@ -45,6 +46,27 @@ INTERRUPTED = 130
 OUTPUT_CLOSED = 141
 
 
+class Interrupted(KeyboardInterrupt):
+    """An interrupt of a command that has a word of its own on what is kept.
+
+    Args:
+        hint: What is kept, and what to do next.
+    """
+
+    def __init__(self, hint: str) -> None:
+        super().__init__()
+        self.hint = hint
+
+
+@contextlib.contextmanager
+def if_interrupted(hint: str) -> Iterator[None]:
+    """Lets an interrupt of the block be told with this hint."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise Interrupted(hint) from error
+
+
 class Failure(NamedTuple):
     """An error as the user gets it."""
 
@@ -60,6 +82,8 @@ def failure(error: BaseException) -> Failure:
     """Decides what the user is told about an error, and the exit code. Nothing else does."""
     if isinstance(error, errors.DatastoreError):
         return _known_failure(error)
+    if isinstance(error, Interrupted):
+        return Failure(INTERRUPTED, "interrupted", "interrupted", error.hint)
     if isinstance(error, click.Abort | KeyboardInterrupt):
         hint = (
             "Nothing was lost: everything stored so far is kept; run the same command again to go "

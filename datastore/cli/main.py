@@ -43,6 +43,11 @@ VERBS: Mapping[str, Entry] = {
     "checkout": Entry("Daily", "Put a version of the data into the workspace.", "checkout"),
     "ls": Entry("Daily", "List the files of a version.", "ls"),
     "cat": Entry("Daily", "Print a file of a version.", "cat"),
+    "remote": Entry("Sharing", "Name the places that data is shared through.", "remote"),
+    "push": Entry("Sharing", "Send the data of commits to a remote.", "push"),
+    "fetch": Entry("Sharing", "Bring the data of versions into the store.", "fetch"),
+    "pull": Entry("Sharing", "Bring the data of a version into the workspace.", "pull"),
+    "get": Entry("Sharing", "Get data of another repository, without a clone.", "get"),
     "verify": Entry("Care", "Check that everything stored can be read back.", "verify"),
     "doctor": Entry("Care", "Check that this machine and repository are set up well.", "doctor"),
     "git": Entry("Care", "Teach Git to show and merge pointers.", "git"),
@@ -51,6 +56,7 @@ VERBS: Mapping[str, Entry] = {
     "driver-diff": Entry("", "Show a pointer's changes to Git.", "driver", "diff"),
     "driver-textconv": Entry("", "Show a pointer's content to Git.", "driver", "textconv"),
     "driver-merge": Entry("", "Merge two versions of a pointer for Git.", "driver", "merge"),
+    "hook-pre-push": Entry("", "Send the data of a push for Git.", "hook", "pre_push"),
 }
 """Every verb. One without a section is for Git, not for people, and is not listed."""
 

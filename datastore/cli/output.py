@@ -33,7 +33,8 @@ from datastore.cli.text import (
 )
 
 if TYPE_CHECKING:
-    from datastore.maintenance import VerifyResult
+    from datastore.maintenance import Damage, VerifyResult
+    from datastore.sync.results import RemoteDamage
     from datastore.workspace.changes import DiffResult, FileChange
     from datastore.workspace.checkout import CheckedOut
     from datastore.workspace.comparing import LogEntry
@@ -274,8 +275,15 @@ def verified(result: VerifyResult, most: int = SHOWN) -> Iterator[str]:
         if count
     ]
     yield f"Checked {', '.join(counts) or 'nothing: nothing is stored yet'}."
+    yield from damages(result.damaged, most)
+    if result.ok:
+        yield click.style("Everything is as it was stored.", fg="green")
+
+
+def damages(found: Sequence[Damage | RemoteDamage], most: int = SHOWN) -> Iterator[str]:
+    """Says what is damaged, the same damage once, and what that costs."""
     packs: dict[str, dict[str, list[str]]] = {}
-    for damage in result.damaged:
+    for damage in found:
         reason = _DIGEST.sub("a chunk", damage.reason)  # else no two would be the same
         named = packs.setdefault(damage.pack, {}).setdefault(reason, [])
         if damage.path:
@@ -286,8 +294,6 @@ def verified(result: VerifyResult, most: int = SHOWN) -> Iterator[str]:
         for reason, named in reasons.items():
             yield f"  {plain(reason)}"
             yield from some(list(dict.fromkeys(named)), quote, most=most)
-    if result.ok:
-        yield click.style("Everything is as it was stored.", fg="green")
 
 
 def doctor(checks: Sequence[Check]) -> Iterator[str]:

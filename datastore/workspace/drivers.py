@@ -11,6 +11,7 @@ import shlex
 from typing import Final
 
 from datastore.errors import ConflictError, UsageError
+from datastore.workspace import hooks
 from datastore.workspace.git import Git
 from datastore.workspace.managed import edit_block, read_block
 from datastore.workspace.pointer import POINTER_SUFFIX
@@ -58,7 +59,8 @@ def install(git: Git, *, program: str = "git-ds") -> None:
 
 
 def uninstall(git: Git) -> None:
-    """Takes out what `install` entered, and nothing else."""
+    """Takes out what `install` entered, and our hook, and nothing else."""
+    hooks.uninstall(git)
     for key in (*_COMMANDS, _NAME_KEY):
         value = git.config_get(key)
         if value is not None and _is_ours(key, value):

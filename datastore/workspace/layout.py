@@ -56,8 +56,9 @@ def initialize(top: Path) -> None:
         project.mkdir(exist_ok=True)
     except OSError as error:
         raise storage_error(error, "make the directory", project) from error
-    settings = {config.PROJECT_FILE: config.PROJECT_TEXT, ".gitignore": f"/{STAGING_NAME}/\n"}
-    for name, text in settings.items():
+    settings = config.project_text(config.new_repository())
+    texts = {config.PROJECT_FILE: settings, ".gitignore": f"/{STAGING_NAME}/\n"}
+    for name, text in texts.items():
         if not (project / name).exists():
             write_durably(project / name, text.encode())
 
@@ -78,7 +79,7 @@ class Workspace:
         self.directory = directory
         self.project_directory = self.top / config.DIRECTORY
         self.staging = self.project_directory / STAGING_NAME
-        home = git.common_dir / STORE_NAME
+        self.home = home = git.common_dir / STORE_NAME
         self.config = config.load(
             self.project_directory / config.PROJECT_FILE, home / config.LOCAL_FILE
         )

@@ -1,0 +1,1 @@
+"""What single settings may be, and how a file of settings is edited."""
