@@ -12,6 +12,8 @@ import pytest
 from datastore.repository import Repository
 from tests.project import Project, isolate, make_project
 
+pytest_plugins = ["tests.servers.fixtures"]
+
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory) -> Path:
