@@ -47,8 +47,24 @@ def test_it_shows_what_it_says(tour):
 
 def test_it_ends_clean(tour):
     kept, steps, _ = tour
-    assert steps[-2]["output"].startswith("Everything matches its pointer")
+    matching = [s for s in steps if s["output"].startswith("Everything matches its pointer")]
+    assert len(matching) == 2
     assert (kept / "tour" / "images" / "circles" / "seven.png").exists()
+
+
+def test_a_colleague_gets_what_was_pushed(tour):
+    kept, steps, _ = tour
+    pushes = [step["output"] for step in steps if step["command"] == "datastore push"]
+    assert "sent 4 versions" in pushes[0]
+    assert "Everything is there already." in pushes[1]
+    assert contents(kept / "colleague") == contents(kept / "tour")
+    first = sorted(path.name for path in (kept / "first" / "images" / "circles").iterdir())
+    assert first == [f"{number:03}.png" for number in range(20)]
+
+
+def contents(top):
+    files = [*(top / "images").rglob("*.png"), top / "labels.csv"]
+    return {path.relative_to(top): path.read_bytes() for path in files}
 
 
 def test_it_shows_commands_and_leaves_nothing(tmp_path, monkeypatch):

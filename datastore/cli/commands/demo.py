@@ -58,10 +58,12 @@ class Run:
     Args:
         command: The command line.
         lines: How much of a long output is shown.
+        at: The directory that it runs in.
     """
 
     command: str
     lines: int = 40
+    at: str = "tour"
 
 
 Step = Say | Do | Run
@@ -159,6 +161,19 @@ TOUR: tuple[Step, ...] = (
     Run("datastore checkout v2"),
     Run("datastore status"),
     Run("datastore verify"),
+    Say("A remote shares it: a bucket, or as here a directory. Its name goes into Git."),
+    Run("datastore remote add origin ../bucket"),
+    Run("git add ."),
+    Run("git commit -q -m 'Name the remote'"),
+    Run("datastore push"),
+    Run("datastore push"),
+    Say("Somebody else clones the repository, and pulls what its commit names ..."),
+    Run("git clone -q tour colleague", at="."),
+    Run("datastore pull", at="colleague"),
+    Run("datastore status", at="colleague"),
+    Say("... or an older version, or a part of one, without touching the workspace."),
+    Run("datastore pull --rev v1 --out ../first images/circles", at="colleague"),
+    Run("datastore cat v1:labels.csv", lines=3, at="colleague"),
     Say(
         "That was it. In a Git repository of your own, begin with:\n"
         "    datastore init && datastore add PATH...\n"
@@ -186,7 +201,7 @@ def command(session: Session, keep: str | None) -> None:
             if isinstance(step, Do):
                 step.act(base / "tour")
             elif isinstance(step, Run):
-                done.append(_run(step.command, base))
+                done.append(_run(step, base))
                 if not session.json:
                     session.say(_first(str(done[-1]["output"]).splitlines(), step.lines))
                 if done[-1]["exit_code"]:
@@ -204,7 +219,8 @@ def _first(lines: list[str], count: int) -> list[str]:
 
 def _announced(step: Step) -> Iterator[str]:
     if isinstance(step, Run):
-        yield click.style(f"$ {step.command}", bold=True)
+        place = "" if step.at == "tour" else f"({step.at})"
+        yield click.style(f"{place}$ {step.command}", bold=True)
         return
     if isinstance(step, Say):
         yield ""
@@ -261,15 +277,15 @@ def _environment(base: Path) -> dict[str, str]:
     }
 
 
-def _run(command: str, base: Path) -> dict[str, object]:
-    arguments = shlex.split(command)
+def _run(step: Run, base: Path) -> dict[str, object]:
+    arguments = shlex.split(step.command)
     environment = _environment(base)
     program = shutil.which(arguments[0], path=environment["PATH"])
     if program is None:
         raise NotFoundError(f"the tour needs the program '{arguments[0]}'", hint="Install it.")
     ended = subprocess.run(  # noqa: S603  (the commands are those of TOUR)
         [program, *arguments[1:]],
-        cwd=base / "tour",
+        cwd=base / step.at,
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -277,4 +293,4 @@ def _run(command: str, base: Path) -> dict[str, object]:
         check=False,
     )
     output = ended.stdout.decode("utf-8", "replace")
-    return {"command": command, "exit_code": ended.returncode, "output": output}
+    return {"command": step.command, "exit_code": ended.returncode, "output": output}
