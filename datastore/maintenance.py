@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from datastore.errors import (
     CorruptionError,
@@ -18,6 +18,7 @@ from datastore.errors import (
     StorageError,
 )
 from datastore.kernel.hashing import Digest, format_digest, pack_hasher
+from datastore.objects.index import Found
 from datastore.objects.pack import SUFFIX, Kind
 from datastore.objects.packreader import (
     Block,
@@ -33,7 +34,7 @@ from datastore.progress import Task
 from datastore.storage.local import storage_error
 from datastore.trees import files
 from datastore.trees.files import FileTree
-from datastore.trees.manifest import iter_chunks
+from datastore.trees.manifest import ChunkRef, iter_chunks
 from datastore.workspace.changes import full_path, version_deltas
 
 _READ: int = 1024 * 1024
@@ -71,6 +72,9 @@ class RebuildResult:
     """File names of packs of which only the sound part was entered."""
 
 
+Elsewhere: TypeAlias = Callable[[Collection[Digest], Kind], set[Digest]]
+
+
 class Version(NamedTuple):
     """A version to check."""
 
@@ -86,17 +90,22 @@ class Verifier:
         store: What is verified.
         task: Told of bytes read.
         quick: Only sizes, headers, footers and metadata; no content.
+        elsewhere: Says which of some digests are to be had from a remote: these may be missing
+            here. None where there is no remote.
     """
 
-    def __init__(self, store: ObjectStore, task: Task, *, quick: bool) -> None:
+    def __init__(
+        self, store: ObjectStore, task: Task, *, quick: bool, elsewhere: Elsewhere | None = None
+    ) -> None:
         self._store = store
         self._task = task
         self._quick = quick
+        self._elsewhere = elsewhere
         self._bad: set[Digest] = set()
         self._node_packs: set[int] = set()
         self._last: dict[str, FileTree] = {}
         self._roots: set[Digest] = set()
-        names = ("packs", "chunks", "nodes", "bytes", "versions", "files")
+        names = ("packs", "chunks", "nodes", "bytes", "versions", "files", "elsewhere")
         self.counts = dict.fromkeys(names, 0)
         self.damaged: list[Damage] = []
 
@@ -204,6 +213,8 @@ class Verifier:
                     self.counts["files"] += 1
                     yield from self._file_problem(version, key, value)
         except DatastoreError as error:
+            if isinstance(error, StorageError) and error.reason:
+                raise  # a remote that cannot be asked says nothing of what it has
             yield Damage(version.path, version.rev, "", str(error))
             return
         self._last[version.path] = loaded
@@ -217,8 +228,11 @@ class Verifier:
             yield Damage(path, version.rev, "", str(error))
             return
         places = self._store.places(ref.digest for ref in refs)
+        elsewhere = self._absent_but_elsewhere(refs, places)
         for (digest, size), found in zip(refs, places, strict=True):
             name, pack = format_digest(digest), ""
+            if digest in elsewhere:
+                continue
             if found is None:
                 reason = f"{name} is not in the store"
             elif digest in self._bad:
@@ -231,6 +245,16 @@ class Verifier:
                 continue
             yield Damage(path, version.rev, pack, reason)
             return
+
+    def _absent_but_elsewhere(
+        self, refs: Sequence[ChunkRef], places: Sequence[Found | None]
+    ) -> set[Digest]:
+        absent = {ref.digest for ref, found in zip(refs, places, strict=True) if found is None}
+        if not absent or self._elsewhere is None:
+            return set()
+        there = self._elsewhere(absent, Kind.DATA)
+        self.counts["elsewhere"] += bool(there)
+        return there
 
 
 def _members(path: Path, kind: Kind) -> Iterator[Digest | str]:

@@ -177,7 +177,8 @@ class Repository(RemoteVerbs):
             NotFoundError: A path leads to no dataset.
             StorageError: A file cannot be read.
         """
-        return comparing.status(self._workspace, self._relative(paths), progress)
+        with self._workspace.store.offline():
+            return comparing.status(self._workspace, self._relative(paths), progress)
 
     def diff(
         self,
@@ -285,6 +286,8 @@ class Repository(RemoteVerbs):
     ) -> VerifyResult:
         """Checks that all that is stored can be read back, and that no version lacks anything.
 
+        What is not here but on the default remote, by its index, is counted as ``elsewhere``.
+
         Args:
             revs: Revisions; every version in the history of every ref, and the pointers in the
                 workspace, where None.
@@ -292,9 +295,10 @@ class Repository(RemoteVerbs):
             progress: Told of bytes read.
         """
         store = self._workspace.store
+        elsewhere = self._fetcher.elsewhere if self._fetcher is not None else None
         total = None if quick else sum(path.stat().st_size for path in store.pack_files())
         with progress.task("verify", total, "B") as task:
-            verifier = maintenance.Verifier(store, task, quick=quick)
+            verifier = maintenance.Verifier(store, task, quick=quick, elsewhere=elsewhere)
             verifier.check_packs()
             verifier.check_versions(
                 maintenance.Version(*each) for each in history.versions(self._workspace, revs)
@@ -308,7 +312,8 @@ class Repository(RemoteVerbs):
 
     def doctor(self) -> DoctorResult:
         """Checks that machine, Git and store are set up well."""
-        return diagnose(self._workspace, f"Python {platform.python_version()}")
+        with self._workspace.store.offline():
+            return diagnose(self._workspace, f"Python {platform.python_version()}")
 
     def git_install(self, *, program: str = "git-ds", pre_push: bool = False) -> Path | None:
         """Tells Git in this clone how to show and merge pointers.

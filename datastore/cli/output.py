@@ -272,9 +272,12 @@ def verified(result: VerifyResult, most: int = SHOWN) -> Iterator[str]:
     counts = [
         size(count) if what == "bytes" else f"{count:,} {what}"
         for what, count in result.checked.items()
-        if count
+        if count and what != "elsewhere"
     ]
     yield f"Checked {', '.join(counts) or 'nothing: nothing is stored yet'}."
+    elsewhere = result.checked.get("elsewhere")
+    if elsewhere:
+        yield f"{elsewhere:,} of the files are not here in full; by its index the remote has them."
     yield from damages(result.damaged, most)
     if result.ok:
         yield click.style("Everything is as it was stored.", fg="green")

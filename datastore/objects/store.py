@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -69,6 +70,15 @@ class ObjectStore:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @contextlib.contextmanager
+    def offline(self) -> Iterator[None]:
+        """Lets the source rest for a while: what is not here is not there to be read."""
+        source, self.source = self.source, None
+        try:
+            yield
+        finally:
+            self.source = source
 
     def close(self) -> None:
         """Closes packs and index."""

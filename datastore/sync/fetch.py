@@ -51,6 +51,7 @@ class Fetcher:
         self._visits: Counter[str] = Counter()
         self._refreshed = False
         self._ahead: Iterator[None] | None = None
+        self._refusal: DatastoreError | None = None
         self.progress = progress
         self.traffic = Traffic()
         """Of all remotes that this opens."""
@@ -65,16 +66,33 @@ class Fetcher:
             NotFoundError: Nothing was ever pushed to it.
             StorageError: It cannot be reached.
         """
+        if self._refusal is not None:
+            raise self._refusal  # once is enough: a log asks for a hundred versions
         if self._remote is None:
             remote = self._open_remote(self.traffic)
             try:
                 remote.connect(create=False)
-            except BaseException:
+            except BaseException as error:
                 remote.close()
+                if isinstance(error, DatastoreError):
+                    self._refusal = error
                 raise
             self._remote = remote
             self._refreshed = False
         return self._remote
+
+    def elsewhere(self, digests: Collection[Digest], kind: Kind) -> set[Digest]:
+        """Returns which digests the remote has, by its index.
+
+        Raises:
+            NotFoundError: Nothing was ever pushed to it.
+            StorageError: It cannot be reached.
+        """
+        catalog = self.remote.catalog
+        if not self._refreshed:
+            catalog.refresh()
+            self._refreshed = True
+        return catalog.contains(digests, kind)
 
     def keep(self) -> None:
         """Makes all that was fetched durable and findable in the store.

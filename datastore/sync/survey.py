@@ -87,13 +87,11 @@ class Survey:
 
     def _nodes_here(self, version: Version) -> set[Digest]:
         """Lists the nodes of a version that the remote has; none if it is not here in full."""
-        source, self._store.source = self._store.source, None
         try:
-            return set(node_digests(files.load(version.root, self._store), self._store))
+            with self._store.offline():
+                return set(node_digests(files.load(version.root, self._store), self._store))
         except (NotFoundError, CorruptionError, FormatError):
             return set()
-        finally:
-            self._store.source = source
 
     def _look_at(self, version: Version, known: set[Digest]) -> None:
         if version.root in known:

@@ -12,6 +12,7 @@ from datastore.errors import (
     CorruptionError,
     FormatError,
     NotFoundError,
+    StorageError,
     UsageError,
 )
 from datastore.kernel.hashing import format_digest
@@ -77,6 +78,9 @@ def _one_status(workspace: Workspace, place: Place, changed: set[str], task: Tas
     except ConflictError as error:
         return PointerStatus(place.dataset, "conflict", message=str(error), committed=False)
     except (FormatError, NotFoundError, CorruptionError) as error:
+        absent = isinstance(error, NotFoundError) and workspace.config.default_remote
+        if absent and not workspace.dataset(place.dataset).exists():
+            return PointerStatus(place.dataset, "missing", committed=committed)
         message = f"{error}. {error.hint}".rstrip(". ")
         return PointerStatus(place.dataset, "broken", message=message, committed=committed)
     if pointed is None:
@@ -236,7 +240,7 @@ def _log_entry(workspace: Workspace, commit: Commit, dataset: str) -> LogEntry |
 
 
 def _counts(workspace: Workspace, old: bytes | None, new: bytes | None, name: str) -> Counter[str]:
-    """Counts differing files; nothing where this store lacks one of the versions."""
+    """Counts differing files; nothing where one of the versions is not to be had just now."""
     try:
         sides = [
             files.load(Pointer.decode(data, where=name).root, workspace.store) if data else None
@@ -245,5 +249,5 @@ def _counts(workspace: Workspace, old: bytes | None, new: bytes | None, name: st
         if sides[0] is None and sides[1] is not None:
             return Counter(added=sides[1].files)
         return count_files(version_deltas(sides[0], sides[1], workspace.store))
-    except (NotFoundError, FormatError, ConflictError, CorruptionError):
+    except (NotFoundError, FormatError, ConflictError, CorruptionError, StorageError):
         return Counter()

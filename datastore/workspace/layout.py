@@ -212,7 +212,9 @@ class Workspace:
             raise NotFoundError(
                 f"the store does not have the version of {path} that "
                 + (f"{rev} names" if rev else "its pointer names"),
-                hint="it was added in another clone and never brought here; add it again there",
+                hint="bring it here: datastore pull"
+                if self.config.default_remote
+                else "it was added in another clone and never brought here; add it again there",
                 where=where,
             ) from error
 
