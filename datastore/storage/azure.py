@@ -6,6 +6,7 @@ trying again to us, and waits 37 seconds over two short refusals.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -47,6 +48,10 @@ from datastore.storage.reasons import (
     reason_of_status,
     retry_after_of,
 )
+
+# What goes wrong is raised; without a handler it would be printed, too.
+for _name in ("adlfs", "azure"):
+    logging.getLogger(_name).addHandler(logging.NullHandler())
 
 _ONE_REQUEST: Final = 256 * 1024 * 1024  # bytes; what is smaller is sent and fetched in one
 _CODES: Final = {
@@ -233,7 +238,8 @@ def _explain_answer(error: HttpResponseError) -> Trouble:
     message = str(error.message or error)
     if error.status_code == 400 and "md5" in message.lower():
         reason = CHECKSUM
-    if code == "AuthenticationFailed":
+    # The emulator has another code for it, and the same words.
+    if code == "AuthenticationFailed" or message.startswith("Server failed to authenticate"):
         detail = message.lower()
         reason = SIGNATURE
         if "date header" in detail or "too old" in detail:

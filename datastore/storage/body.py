@@ -26,12 +26,17 @@ class Body(io.BytesIO):
 
     def __init__(self, data: bytes) -> None:
         super().__init__(data)
+        self._data = data
         self.moved = time.monotonic()
 
     def read(self, size: int | None = -1, /) -> bytes:
         """See `io.BytesIO.read`."""
         self.moved = time.monotonic()
         return super().read(size)
+
+    def getbuffer(self) -> memoryview:
+        """All bytes, to be read only: the usual way would copy them, and aiohttp goes it."""
+        return memoryview(self._data)
 
 
 async def sent(body: Body, work: Coroutine[Any, Any, _T], *, stall: float = STALL) -> _T:

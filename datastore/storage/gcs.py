@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import logging
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 from urllib.parse import quote
@@ -34,6 +35,10 @@ from datastore.storage.reasons import (
     reason_of_status,
     retry_after_of,
 )
+
+# What goes wrong is raised; without a handler it would be printed, too.
+for _name in ("gcsfs", "google"):
+    logging.getLogger(_name).addHandler(logging.NullHandler())
 
 _STEP: Final = 1024 * 1024  # bytes of a body that are handed over at once
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60)

@@ -15,6 +15,7 @@ from typing import Any, Final
 import aiohttp
 import botocore.exceptions as boto
 import s3fs
+from botocore.config import Config
 
 from datastore.storage.base import Listed
 from datastore.storage.body import Body, sent
@@ -104,6 +105,14 @@ _LIBRARY: Final[tuple[tuple[type[Exception], str], ...]] = (
     (boto.ParamValidationError, REFUSED),
 )
 
+# Checksums in trailers break several servers that are not Amazon's. An upload has Content-MD5,
+# which every server checks, a download the digests of its chunks.
+_CHECKSUMS: Final = {
+    name: "when_required"
+    for name in ("request_checksum_calculation", "response_checksum_validation")
+    if name in Config.OPTION_DEFAULTS  # older clients have no such thing, and send none
+}
+
 
 class S3Calls:
     """The calls of `datastore.storage.fsspec.Calls` on a bucket.
@@ -138,10 +147,7 @@ class S3Calls:
                 # Tries are counted above, where the whole transfer is seen: here they would
                 # multiply.
                 "retries": {"mode": "standard", "total_max_attempts": 1},
-                # Checksums in trailers break several servers that are not Amazon's. An upload has
-                # Content-MD5, which every server checks, a download the digests of its chunks.
-                "request_checksum_calculation": "when_required",
-                "response_checksum_validation": "when_required",
+                **_CHECKSUMS,
                 "s3": {"addressing_style": style},
             },
             max_concurrency=1,

@@ -10,6 +10,7 @@ it, and never the directories above it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import threading
@@ -21,7 +22,7 @@ from paramiko.sftp import CMD_EXTENDED
 
 from datastore.errors import NotFoundError, StorageError
 from datastore.storage.base import Listed
-from datastore.storage.forking import forget_in_child
+from datastore.storage.connections import Connection, Connections
 from datastore.storage.keys import TEMPORARY_NAMES, check_key, check_prefix
 from datastore.storage.reasons import (
     CUT,
@@ -34,7 +35,7 @@ from datastore.storage.reasons import (
     closed_error,
     error_of,
 )
-from datastore.storage.ssh import Login, explain_broken, explain_login, explain_status, log_in
+from datastore.storage.ssh import Login, explain_broken, explain_status
 
 __all__ = ["Login", "SftpStorage"]
 
@@ -42,22 +43,6 @@ _T = TypeVar("_T")
 
 _STEP: Final = 32 * 1024  # bytes that every server reads at once
 _OLD: Final = 7 * 24 * 3600  # seconds after which a file written aside is nobody's any longer
-
-
-class _Connection:
-    """One login; for one thread at a time."""
-
-    def __init__(self, login: Login) -> None:
-        self.client, self.files = log_in(login)
-
-    @property
-    def alive(self) -> bool:
-        transport = self.client.get_transport()
-        channel = self.files.get_channel()
-        return bool(transport and transport.is_active() and channel and not channel.closed)
-
-    def close(self) -> None:
-        self.client.close()
 
 
 class SftpStorage:
@@ -74,23 +59,10 @@ class SftpStorage:
         self._url = url
         self._root = root.removeprefix("/~/")
         self._aside = f"{self._root}/{TEMPORARY_NAMES}"
-        self._login = login
-        self._jobs = jobs
-        self._closed = False
-        self.forget()
-        forget_in_child(self)
-
-    def forget(self) -> object:
-        """See `datastore.storage.forking.Forgetful`."""
-        before = vars(self).get("_all")
+        self._connections = Connections(login, jobs)
         self._lock = threading.Lock()
-        self._logging_in = threading.Lock()
-        self._places = threading.Semaphore(self._jobs)
-        self._idle: list[_Connection] = []
-        self._all: set[_Connection] = set()
-        self._prepared = False
+        self._swept = False
         self._seen = False
-        return before
 
     @property
     def url(self) -> str:
@@ -103,7 +75,7 @@ class SftpStorage:
 
         def work(files: paramiko.SFTPClient) -> bytes:
             with files.open(self._path(key), "rb") as file:
-                size = file.stat().st_size or 0
+                size = _size_of(file)
                 data = _read(file, 0, size)
             if len(data) != size:
                 raise error_of(Trouble(CUT), self._named("read", key))
@@ -117,7 +89,10 @@ class SftpStorage:
 
         def work(files: paramiko.SFTPClient) -> bytes:
             with files.open(self._path(key), "rb") as file:
-                return _read(file, start, length)
+                data = _read(file, start, length)
+                if not data:
+                    _size_of(file)
+                return data
 
         data = self._run("read", key, work)
         if len(data) != length:
@@ -197,101 +172,49 @@ class SftpStorage:
 
     def close(self) -> None:
         """See `Storage.close`."""
-        self._closed = True
-        with self._lock:
-            connections, self._all, self._idle = self._all, set(), []
-        for connection in connections:
-            connection.close()
+        self._connections.close()
 
-    # -- connections ------------------------------------------------------------------------
+    # -- calls ------------------------------------------------------------------------------
 
     def _run(self, doing: str, key: str, work: Callable[[paramiko.SFTPClient], _T]) -> _T:
         call = self._named(doing, key)
-        with self._places:
-            connection = self._take(call)
+        with self._connections.lend(call) as connection:
             try:
                 result = work(connection.files)
             except StorageError:
-                self._drop(connection)
+                connection.broken = True
                 raise
             except (OSError, EOFError, paramiko.SSHException) as error:
                 raise self._understood(error, connection, call) from error
             except BaseException:
-                self._drop(connection)  # Ctrl-C: answers may still be under way
+                connection.broken = True  # Ctrl-C
                 raise
             self._seen = True
-            self._give_back(connection)
             return result
 
-    def _take(self, call: Call) -> _Connection:
-        while True:
-            self._check_open(call)
-            with self._lock:
-                if not self._idle:
-                    break
-                connection = self._idle.pop()
-            if connection.alive:
-                return connection
-            self._drop(connection)
-        try:
-            # One after another: a server turns away who comes with many at once (MaxStartups).
-            with self._logging_in:
-                self._check_open(call)
-                connection = _Connection(self._login)
-        except StorageError:
-            raise
-        except (OSError, EOFError, paramiko.SSHException) as error:
-            trouble = explain_login(error, self._login)
-            assert trouble is not None
-            raise error_of(trouble, call) from error
-        with self._lock:
-            self._all.add(connection)
-        try:
-            self._check_open(call)  # after `close`, which closes only what it finds
-        except StorageError:
-            connection.close()
-            raise
-        return connection
-
-    def _check_open(self, call: Call) -> None:
-        if self._closed:
-            raise closed_error(call)
-
-    def _give_back(self, connection: _Connection) -> None:
-        with self._lock:
-            if connection in self._all:
-                self._idle.append(connection)
-
-    def _drop(self, connection: _Connection) -> None:
-        with self._lock:
-            self._all.discard(connection)
-        connection.close()
-
-    def _understood(self, error: Exception, connection: _Connection, call: Call) -> Exception:
+    def _understood(self, error: Exception, connection: Connection, call: Call) -> Exception:
         """Tells an answer of the server from a connection that failed."""
-        if self._closed:
+        if self._connections.closed:
             return closed_error(call)
         if isinstance(error, OSError) and not isinstance(error, TimeoutError) and connection.alive:
             try:
-                trouble = self._answer(error, connection.files, call)
+                return error_of(self._answer(error, connection.files, call), call)
             except (OSError, EOFError, paramiko.SSHException) as broken:
                 error = broken
-            else:
-                self._give_back(connection)
-                return error_of(trouble, call)
-        self._drop(connection)
-        broke = explain_broken(error)
-        assert broke is not None
-        return error_of(broke, call)
+        connection.broken = True
+        trouble = explain_broken(error)
+        assert trouble is not None
+        return error_of(trouble, call)
 
     def _answer(self, error: OSError, files: paramiko.SFTPClient, call: Call) -> Trouble:
         """Understands a refusal; asks for more where the protocol says too little."""
         trouble = explain_status(error)
         if trouble.reason == MISSING and not self._seen and not _exists(files, self._root):
             return Trouble(NO_DIRECTORY)
-        if trouble.reason == REFUSED and call.doing == "read":
-            found = files.stat(self._path(call.key))
-            if stat.S_ISDIR(found.st_mode or 0):
+        if trouble.reason == REFUSED and call.doing in {"read", "list"}:
+            # Some servers open a directory, or list a file, only to say that something failed.
+            directory = stat.S_ISDIR(files.stat(self._path(call.key)).st_mode or 0)
+            if directory == (call.doing == "read"):
                 return Trouble(MISSING)
         return trouble
 
@@ -322,9 +245,9 @@ class SftpStorage:
     def _sweep(self, files: paramiko.SFTPClient, mine: str) -> None:
         """Removes, once, what others began to write a week ago by the server's own clock."""
         with self._lock:
-            if self._prepared:
+            if self._swept:
                 return
-            self._prepared = True
+            self._swept = True
         with contextlib.suppress(OSError):  # another user's rests are not our concern
             now = files.stat(mine).st_mtime or 0
             for each in files.listdir_attr(self._aside):
@@ -361,6 +284,14 @@ def _read(file: paramiko.SFTPFile, start: int, length: int) -> bytes:
         return b"".join(file.readv(pieces))
     except EOFError:  # that is how a request beyond the end is answered
         return b""
+
+
+def _size_of(file: paramiko.SFTPFile) -> int:
+    """Returns the size of a file; refuses a directory, which some servers open like one."""
+    found = file.stat()
+    if stat.S_ISDIR(found.st_mode or 0):
+        raise FileNotFoundError(errno.ENOENT, "it is a directory")
+    return found.st_size or 0
 
 
 def _check_size(file: paramiko.SFTPFile, size: int) -> None:

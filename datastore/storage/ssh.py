@@ -136,7 +136,8 @@ def explain_login(error: BaseException, login: Login) -> Trouble | None:
         return Trouble(CREDENTIALS, said)
     if isinstance(error, paramiko.SSHException) and "authentication methods" in said:
         return Trouble(CREDENTIALS, said)
-    if isinstance(error, OSError) and error.filename in {login.key_file, login.known_hosts}:
+    named = {login.key_file, login.known_hosts} - {None}  # errors of a network name no file
+    if isinstance(error, OSError) and error.filename in named:
         return Trouble(CREDENTIALS, said, hint="Correct the remote's options.")
     return explain_broken(error)
 

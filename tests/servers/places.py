@@ -169,4 +169,4 @@ class SftpPlace(Place):
 
     @property
     def options(self) -> dict[str, str]:
-        return {"key_filename": str(self.key)}
+        return {"key_file": str(self.key), "known_hosts": str(self.known_hosts)}

@@ -109,7 +109,7 @@ def test_sftp(sftp):
             where.hostname,
             where.port,
             where.username,
-            **sftp.options,
+            key_filename=str(sftp.key),
             allow_agent=False,
             look_for_keys=False,
         )
