@@ -29,6 +29,7 @@ def push(
     all_refs: bool,
     remote: str | None,
     verify: bool,
+    read_data: bool,
     progress: Progress,
 ) -> PushResult:
     """Sends versions; see `Repository.push`."""
@@ -36,7 +37,14 @@ def push(
     with open_remote(workspace, remote) as opened:
         # What a killed process sealed, or another one just now, counts as here.
         workspace.store.check_packs()
-        result = push_versions(versions, workspace.store, opened, verify=verify, progress=progress)
+        result = push_versions(
+            versions,
+            workspace.store,
+            opened,
+            verify=verify or read_data,
+            read_data=read_data,
+            progress=progress,
+        )
         make_room(workspace, opened)
     return result
 

@@ -80,6 +80,7 @@ class RemoteVerbs:
         all_refs: bool = False,
         remote: str | None = None,
         verify: bool = False,
+        read_data: bool = False,
         progress: Progress = SILENT,
     ) -> PushResult:
         """Sends to a remote all that commits need; what is there already is not sent again.
@@ -90,6 +91,7 @@ class RemoteVerbs:
             remote: Its name; the default remote where None.
             verify: Look whether all that was sent before is still there, and send again what is
                 not.
+            read_data: Also read every pack on the remote back, and send again what is damaged.
             progress: Told of bytes sent.
 
         Raises:
@@ -103,6 +105,7 @@ class RemoteVerbs:
             all_refs=all_refs,
             remote=remote,
             verify=verify,
+            read_data=read_data,
             progress=progress,
         )
 

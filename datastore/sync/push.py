@@ -20,7 +20,7 @@ from datastore.sync.remote import Remote
 from datastore.sync.results import PushedRoot, PushResult
 from datastore.sync.survey import Survey, Version
 from datastore.sync.upload import Upload
-from datastore.sync.validation import find_lost
+from datastore.sync.validation import find_lost, find_rotten
 
 WINDOW: Final = 3.5 * 24 * 3600
 """Seconds from the look at the tombstones within which roots must stand: half of gc's grace."""
@@ -40,6 +40,7 @@ def push(
     remote: Remote,
     *,
     verify: bool = False,
+    read_data: bool = False,
     progress: Progress,
     clock: Callable[[], float] = _uptime,
 ) -> PushResult:
@@ -51,6 +52,7 @@ def push(
         remote: Where to.
         verify: Look also at versions that were acknowledged before, whether all packs that they
             need are there, and send again what is not.
+        read_data: With `verify`: read all packs back, and send again what is damaged, too.
         progress: Told of bytes sent.
         clock: Seconds, monotonic.
 
@@ -67,9 +69,9 @@ def push(
         if not todo and not verify:
             return _result(remote, [], len(distinct), Upload(store, remote, task), set(), ())
         remote.catalog.refresh()
-        if verify:
-            lost = find_lost(remote.storage, remote.catalog.packs(), remote.transfers)
-            remote.catalog.lost |= lost
+        remote.catalog.restore()
+    if verify:
+        _verify(remote, progress, read_data=read_data)
     upload = Upload(store, remote, task)
     healed: set[str] = set()
     absent: dict[Version, int] = {}
@@ -93,7 +95,7 @@ def push(
         lost = find_lost(remote.storage, remote.catalog.packs(), remote.transfers, seen=seen)
         if lost <= remote.catalog.lost:
             sent = [version for version in todo if version not in absent]
-            if _acknowledge(sent, remote, lambda since=started: clock() - since < WINDOW):
+            if _acknowledge(sent, remote, clock, until=started + WINDOW):
                 remote.forget_uploaded()
                 merge_small_shards(remote)
                 return _result(remote, sent, len(distinct) - len(todo), upload, healed, absent)
@@ -104,6 +106,17 @@ def push(
         hint="is a clean-up rule of the bucket, or another program, deleting objects there?",
         where=remote.url,
     )
+
+
+def _verify(remote: Remote, progress: Progress, *, read_data: bool) -> None:
+    """Finds the packs that can no longer be relied on."""
+    catalog = remote.catalog
+    packs = catalog.packs()
+    catalog.lost |= find_lost(remote.storage, packs, remote.transfers)
+    if read_data:
+        there = {name: size for name, size in packs.items() if name not in catalog.lost}
+        with progress.task(f"read {remote.name}", sum(there.values()), "B") as task:
+            catalog.lost |= find_rotten(remote.storage, there, remote.transfers, task)
 
 
 def _survey(
@@ -123,16 +136,16 @@ def _survey(
 
 
 def _acknowledge(
-    versions: Sequence[Version], remote: Remote, in_time: Callable[[], bool]
+    versions: Sequence[Version], remote: Remote, clock: Callable[[], float], *, until: float
 ) -> bool:
-    """Writes roots while the last look is young enough; tells whether it was to the end.
+    """Writes roots while the last look is young enough; tells whether it was so to the end.
 
     A root that comes later must not be written at all: whoever lists it takes it for true, and this
     process may not live to look again.
     """
 
     def write(version: Version) -> None:
-        if not in_time():
+        if clock() >= until:
             return
         key = remote.new_root_key(version.root)
         remote.storage.write(key, encode_root(version.root, version.path, version.rev))
@@ -140,7 +153,7 @@ def _acknowledge(
     for outcome in remote.transfers.run(write, versions, lambda _: 0):
         if outcome.error is not None:
             raise outcome.error
-    return in_time()
+    return clock() < until
 
 
 def _result(

@@ -36,6 +36,8 @@ class Pack(NamedTuple):
     kind: Kind
     size: int
     """In bytes."""
+    path: str
+    """Of a dataset that needs it."""
 
 
 class Survey:
@@ -133,7 +135,9 @@ class Survey:
                 self.absent[pending[digest]] += 1
                 continue
             row = self._rows[found.pack]
-            self.packs[row.name] = Pack(row.name, Kind(row.kind), row.size)
+            if row.name not in self.packs:
+                path = pending[digest].path
+                self.packs[row.name] = Pack(row.name, Kind(row.kind), row.size, path)
 
 
 def _pairs(group: Iterable[Version]) -> Iterator[tuple[Version | None, Version]]:

@@ -67,6 +67,7 @@ class Upload:
                 self.names.add(sealed.name)
                 self._remote.note_uploaded(pack.name)
             task.advance(pack.size)
+            task.describe(pack.path)
             self._collect(sealed)
         for kind in Kind:
             self._write_shard(kind)

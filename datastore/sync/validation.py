@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Final
 
+from datastore.errors import NotFoundError
+from datastore.kernel.hashing import pack_hasher
+from datastore.progress import Task
 from datastore.storage.base import Storage
 from datastore.sync.keys import PACKS, TOMBS, pack_key, parse_pack_key, parse_tomb_key
 from datastore.sync.transfer import Transfers
@@ -56,3 +59,31 @@ def find_present(storage: Storage, packs: Mapping[str, int], transfers: Transfer
         if size == packs[name]:
             present.add(name)
     return present
+
+
+def find_rotten(
+    storage: Storage, packs: Mapping[str, int], transfers: Transfers, task: Task
+) -> set[str]:
+    """Reads packs back, and returns those that are not what their names promise.
+
+    Args:
+        storage: The remote.
+        packs: Name and size in bytes, of packs that are there.
+        transfers: Reads several at once.
+        task: Told of bytes read.
+    """
+
+    def is_sound(name: str) -> bool:
+        hasher = pack_hasher()
+        hasher.update(storage.read_range(pack_key(name), 0, packs[name]))
+        return hasher.digest().hex() == name.partition("-")[0]
+
+    rotten = set()
+    for name, sound, error in transfers.run(is_sound, sorted(packs), lambda name: packs[name]):
+        if error is not None and not isinstance(error, NotFoundError):
+            raise error
+        # Once more: bytes may have been turned on the way.
+        if error is not None or not (sound or is_sound(name)):
+            rotten.add(name)
+        task.advance(packs[name])
+    return rotten

@@ -18,6 +18,7 @@ STAYS = "What was sent stays there; run the same command again to go on from the
 @click.option("--all", "all_refs", is_flag=True, help="The history of every branch and tag.")
 @click.option("--remote", metavar="NAME", help="Send it there, not to the default remote.")
 @click.option("--verify", is_flag=True, help="Look at all that was sent before, too, and mend it.")
+@click.option("--read-data", is_flag=True, help="Read it all back, every byte; implies --verify.")
 @click.pass_obj
 def command(
     session: Session,
@@ -26,6 +27,7 @@ def command(
     all_refs: bool,
     remote: str | None,
     verify: bool,
+    read_data: bool,
 ) -> None:
     """Send the data of commits to a remote.
 
@@ -47,6 +49,7 @@ def command(
             all_refs=all_refs,
             remote=remote,
             verify=verify,
+            read_data=read_data,
             progress=session.progress(),
         )
     if session.json:
