@@ -98,14 +98,20 @@ def new_repository() -> str:
     return found
 
 
-def load(project: Path, local: Path) -> Config:
+def load(project: Path, local: Path, *, text: bytes | None = None) -> Config:
     """Reads both files; one that does not exist has no settings.
+
+    Args:
+        project: The file that everybody shares.
+        local: The file of this machine.
+        text: What to take for the content of `project`, as another commit has it.
 
     Raises:
         FormatError: A file is malformed, needs a newer version, or holds a secret.
         StorageError: A file cannot be read.
     """
-    shared, own = _read(project), _read(local)
+    shared = _read(project) if text is None else _parsed(text, project)
+    own = _read(local)
     _check_format(shared.get("format", FORMAT), project)
     remotes = _remotes(shared, own, project, local)
     return Config(
@@ -286,6 +292,10 @@ def _read(path: Path) -> dict[str, Any]:
         return {}
     except OSError as error:
         raise StorageError(f"{path} cannot be read: {error.strerror}", where=str(path)) from error
+    return _parsed(data, path)
+
+
+def _parsed(data: bytes, path: Path) -> dict[str, Any]:
     if len(data) > _MAX_BYTES:
         raise FormatError(f"{path} is larger than 1 MiB", where=str(path))
     try:

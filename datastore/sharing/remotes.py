@@ -14,7 +14,7 @@ from datastore.sync.fetch import Fetcher
 from datastore.sync.remote import Remote
 from datastore.workspace.diagnosis import Check
 from datastore.workspace.layout import Workspace
-from datastore.workspace.remotes import RemoteCheck, repository_id
+from datastore.workspace.remotes import RemoteCheck, inherit_remotes, repository_id
 
 _KNOWN: Final = "remotes"
 """In the store's directory: what is remembered of remotes."""
@@ -49,6 +49,7 @@ def open_remote(workspace: Workspace, name: str | None, traffic: Traffic | None 
 
 def attach(workspace: Workspace) -> Fetcher | None:
     """Lets the store fetch what it lacks from the default remote, if there is one."""
+    inherit_remotes(workspace)
     if not workspace.config.default_remote:
         return None
     fetcher = Fetcher(workspace.store, lambda traffic: open_remote(workspace, None, traffic))

@@ -244,6 +244,20 @@ class Git:
         entries = _paths(self._run([*command, "--ignore-submodules=all", "--", _POINTERS]).stdout)
         return sorted(path for path in (entry[3:] for entry in entries) if is_pointer_path(path))
 
+    def later_tips(self) -> list[str]:
+        """Lists the tips of branches, local and remote-tracking, that HEAD is an ancestor of.
+
+        Returns:
+            Full names of commits, newest first, without HEAD itself; none without any commit.
+        """
+        command = ["for-each-ref", "--sort=-committerdate", "--format=%(objectname)"]
+        ended = self._run(
+            [*command, "--contains=HEAD", "refs/heads", "refs/remotes"], accept=(0, 128, 129)
+        )
+        tips = list(dict.fromkeys(os.fsdecode(ended.stdout).split()))
+        head = self.resolve("HEAD") if tips else ""
+        return [tip for tip in tips if tip != head]
+
     def tracked(self, path: str) -> list[str]:
         """Lists the files that Git tracks at a path or below it, sorted; ``""`` is the top."""
         command = ["--literal-pathspecs", "ls-files", "-z", "--cached", "--", _inside(path)]

@@ -39,6 +39,30 @@ class RemoteCheck:
     checks: tuple[Check, ...]
 
 
+def inherit_remotes(workspace: Workspace) -> None:
+    """Lets an older commit know the remotes that were named after it, if it knows none itself.
+
+    Whoever checks out a commit from before there was a remote wants its data all the same. Later
+    commits of the same line say where it is; the files in the workspace stay as they are.
+    """
+    if workspace.config.remotes:
+        return
+    path = workspace.project_directory / config.PROJECT_FILE
+    name = f"{config.DIRECTORY}/{config.PROJECT_FILE}"
+    for tip in workspace.git.later_tips():
+        text = workspace.git.read(tip, name)
+        if text is None:
+            continue
+        try:
+            later = config.load(path, workspace.home / config.LOCAL_FILE, text=text)
+        except FormatError:
+            continue  # not what this command is about
+        known = workspace.config.repository
+        if later.remotes and known in {"", later.repository}:
+            workspace.config = later
+            return
+
+
 def list_remotes(workspace: Workspace) -> tuple[RemoteInfo, ...]:
     """Lists the remotes, in the order of the settings."""
     return tuple(_info(workspace, name) for name in workspace.config.remotes)

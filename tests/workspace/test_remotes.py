@@ -157,3 +157,48 @@ def test_what_this_machine_adds_is_shown(project):
     assert add(workspace).options == {"profile": "work"}
     assert "profile" not in settings(project)
     workspace.close()
+
+
+def test_an_older_commit_knows_the_remotes_of_later_ones(project, workspace):
+    project.git("add", "-A")
+    project.git("commit", "-q", "-m", "before")
+    add(workspace, region="eu")
+    project.git("commit", "-q", "-a", "-m", "named")
+    project.git("checkout", "-q", "HEAD~1")
+    text = settings(project)
+    older = Workspace(Git.discover(project.top), project.top)
+    remotes.inherit_remotes(older)
+    assert [each.name for each in remotes.list_remotes(older)] == ["origin"]
+    assert older.config.remote().options == {"region": "eu"}
+    assert settings(project) == text
+    older.close()
+
+
+def test_nothing_is_inherited_by_a_tip_that_dropped_its_remote(project, workspace):
+    add(workspace)
+    project.git("add", "-A")
+    project.git("commit", "-q", "-m", "named")
+    remotes.remove_remote(workspace, "origin")
+    remotes.inherit_remotes(workspace)
+    assert remotes.list_remotes(workspace) == ()  # not committed yet, and gone all the same
+    project.git("commit", "-q", "-a", "-m", "dropped")
+    remotes.inherit_remotes(workspace)
+    assert remotes.list_remotes(workspace) == ()
+
+
+def test_nothing_is_inherited_from_another_project(project, workspace):
+    project.git("add", "-A")
+    project.git("commit", "-q", "-m", "before")
+    add(workspace)
+    config = project.path(".datastore/config.yaml")
+    lines = [
+        "repository: '" + "a" * 32 + "'" if line.startswith("repository:") else line
+        for line in config.read_text().splitlines()
+    ]
+    config.write_text("\n".join(lines) + "\n")
+    project.git("commit", "-q", "-a", "-m", "another identity")
+    project.git("checkout", "-q", "HEAD~1")
+    older = Workspace(Git.discover(project.top), project.top)
+    remotes.inherit_remotes(older)
+    assert remotes.list_remotes(older) == ()
+    older.close()
