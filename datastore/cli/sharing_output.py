@@ -72,16 +72,22 @@ def pushed(result: PushResult, most: int = SHOWN) -> Iterator[str]:
         yield from some(result.absent, _version, most=most)
 
 
-def fetched(result: FetchResult) -> str:
-    """Says what came from where."""
+def fetched(result: FetchResult, most: int) -> Iterator[str]:
+    """Says what came from where, and what did not."""
     place = bold(plain(result.remote))
     versions = many(result.versions, "version")
-    if not result.versions:
-        return f"{place}: No commit has data to fetch."
-    if not result.fetched_bytes:
-        return f"{place}: Everything is here already ({versions})."
-    packs = f"{size(result.fetched_bytes)} out of {many(result.packs, 'pack')}"
-    return f"{place}: fetched {packs} for {versions} ({_requests(result.requests)})"
+    if result.versions and not result.packs:
+        yield f"{place}: Everything is here already ({versions})."
+    elif result.versions:
+        packs = f"{size(result.fetched_bytes)} out of {many(result.packs, 'pack')}"
+        yield f"{place}: fetched {packs} for {versions} ({_requests(result.requests)})"
+    elif not result.absent:
+        yield f"{place}: No commit has data to fetch."
+    if result.absent:
+        count = many(len(result.absent), "version")
+        yield click.style(f"Not fetched: {count} that the remote does not have", fg="red")
+        yield '  (use "datastore push --all" in a clone that has the data)'
+        yield from some(result.absent, _version, most=most)
 
 
 def pulled(result: PullResult) -> Iterator[str]:

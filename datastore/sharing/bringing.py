@@ -7,17 +7,20 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from datastore.errors import NotFoundError
+from datastore.kernel.hashing import format_digest
 from datastore.progress import Progress
 from datastore.sharing.eviction import make_room
 from datastore.sharing.remotes import open_remote
 from datastore.sync.fetch import Fetcher
-from datastore.sync.results import FetchResult
+from datastore.sync.results import FetchResult, PushedRoot
 from datastore.trees import files
 from datastore.trees.files import FileTree
 from datastore.trees.manifest import Content
 from datastore.workspace import history, restoring
+from datastore.workspace.changes import version_deltas
 from datastore.workspace.dataset import keys_within
 from datastore.workspace.exporting import write_out
+from datastore.workspace.history import Recorded
 from datastore.workspace.layout import Place, Workspace
 from datastore.workspace.steps import CheckoutResult, PullResult
 
@@ -88,45 +91,56 @@ def fetch(
     progress: Progress,
 ) -> FetchResult:
     """Brings versions into the store; see `Repository.fetch`."""
+    absent: list[PushedRoot] = []
+    count = 0
     with fetching(workspace, remote, progress) as fetcher:
-        count = 0
-        for version, place in _wanted(workspace, revs, paths, all_refs=all_refs):
-            fetcher.bring(_contents(workspace, version, place))
+        before: dict[Place, FileTree] = {}
+        for place, recorded in _wanted(workspace, revs, paths, all_refs=all_refs):
+            try:
+                version = files.load(recorded.root, workspace.store)
+            except NotFoundError:
+                absent.append(PushedRoot(recorded.path, recorded.rev, format_digest(recorded.root)))
+                continue
+            # Of two versions in a row only what differs has to be looked at.
+            fetcher.bring(_contents(workspace, version, place, before.get(place)))
+            before[place] = version
             count += 1
         return FetchResult(
-            remote=fetcher.remote.name,
+            remote=workspace.config.remote(remote).name,
             versions=count,
             packs=fetcher.packs,
             fetched_bytes=fetcher.traffic.bytes_down,
             requests=fetcher.traffic.requests,
+            absent=tuple(absent),
         )
 
 
 def _wanted(
     workspace: Workspace, revs: Sequence[str] | None, paths: Sequence[str], *, all_refs: bool
-) -> Iterator[tuple[FileTree, Place]]:
+) -> Iterator[tuple[Place, Recorded]]:
     if all_refs:
         for recorded in history.committed(workspace, None):
-            inside = [path for path in paths if _is_within(recorded.path, path)]
-            if inside or not paths:
-                yield files.load(recorded.root, workspace.store), Place(recorded.path, "")
+            if not paths or any(_is_within(recorded.path, path) for path in paths):
+                yield Place(recorded.path, ""), recorded
         return
     for rev in revs or (None,):
         for place in workspace.places(paths, rev):
-            version = workspace.version(place.dataset, rev)
-            if version is not None:
-                yield version, place
+            pointer = workspace.pointer(place.dataset, rev)
+            if pointer is not None:
+                yield place, Recorded(place.dataset, rev or "", pointer.root)
 
 
 def _is_within(dataset: str, path: str) -> bool:
     return not path or dataset == path or dataset.startswith(path + "/")
 
 
-def _contents(workspace: Workspace, version: FileTree, place: Place) -> Iterator[Content]:
+def _contents(
+    workspace: Workspace, version: FileTree, place: Place, before: FileTree | None
+) -> Iterator[Content]:
     wanted, start, stop = keys_within(place.inner)
-    found = False
-    for key, value in files.scan(version, workspace.store, start=start, stop=stop):
-        if files.is_within(key, wanted):
+    found = before is not None
+    for key, _, value in version_deltas(before, version, workspace.store, start=start, stop=stop):
+        if value is not None and files.is_within(key, wanted):
             found = True
             entry = files.decode_entry(value)
             if entry.is_file:

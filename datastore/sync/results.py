@@ -54,6 +54,7 @@ class FetchResult:
         packs: How many packs were looked into.
         fetched_bytes: How many bytes came over the network.
         requests: How many requests that took.
+        absent: The versions that are neither here nor on the remote.
     """
 
     remote: str
@@ -61,6 +62,7 @@ class FetchResult:
     packs: int
     fetched_bytes: int
     requests: int
+    absent: tuple[PushedRoot, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -229,12 +229,13 @@ def test_push_lists_twenty_versions():
         (["v1", "main~3..main"], ("v1", "main~3..main"), {}),
         (["--all", "--remote", "nas"], None, {"all_refs": True, "remote": "nas"}),
         (["--verify"], None, {"verify": True}),
+        (["--read-data"], None, {"read_data": True}),
     ],
 )
 def test_what_push_asks_for(project, answer, args, revs, options):
     asked = answer("push", pushed(known=1))
     assert project.ok("push", *args) == f"origin ({URL}): Everything is there already.\n"
-    default = {"all_refs": False, "remote": None, "verify": False}
+    default = {"all_refs": False, "remote": None, "verify": False, "read_data": False}
     assert asked == [((revs,), default | options)]
 
 
@@ -306,7 +307,7 @@ def test_a_remote_that_cannot_be_reached(project, answer):
     ],
 )
 def test_what_a_fetch_says(given, shown):
-    assert text(sharing_output.fetched(FetchResult("origin", *given))) == shown
+    assert "\n".join(map(text, sharing_output.fetched(FetchResult("origin", *given), 10))) == shown
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import click
 
 from datastore.cli.arguments import Revision, RevisionVerb, split_revisions
-from datastore.cli.failures import if_interrupted
+from datastore.cli.failures import EXIT_CODES, if_interrupted
 from datastore.cli.session import Session
-from datastore.errors import UsageError
+from datastore.errors import NotFoundError, UsageError
 
 KEPT = "What has arrived is kept; run the same command again to go on from there."
 """What a fetch that was interrupted leaves."""
@@ -45,7 +45,9 @@ def command(
         )
     if session.json:
         session.emit(result)
-        return
-    from datastore.cli import sharing_output  # noqa: PLC0415
+    elif result.absent or not session.quiet:
+        from datastore.cli import sharing_output  # noqa: PLC0415
 
-    session.report([sharing_output.fetched(result)])
+        session.say(sharing_output.fetched(result, session.shown))
+    if result.absent:
+        click.get_current_context().exit(EXIT_CODES[NotFoundError])
