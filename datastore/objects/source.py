@@ -13,6 +13,11 @@ from datastore.objects.pack import Kind
 class Source(Protocol):
     """Somewhere else, such as a remote, that has chunks and nodes."""
 
+    @property
+    def name(self) -> str:
+        """What people call it, such as ``the remote origin``."""
+        ...
+
     def fetch(self, digests: Sequence[Digest], kind: Kind) -> dict[Digest, bytes]:
         """Returns what it could get, verified.
 

@@ -344,8 +344,11 @@ class ObjectStore:
         if lost:
             raise NotFoundError(
                 f"{format_digest(lost[0])} is not in the store"
+                + (f", nor on {self.source.name}" if self.source is not None else "")
                 + (f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""),
                 where=str(self.directory),
-                hint="run 'datastore verify' to see which versions are incomplete",
+                hint="run 'datastore verify' to see which versions are incomplete"
+                if self.source is None
+                else "push from a clone that has the data: datastore push --verify",
             )
         return places, fetched

@@ -105,6 +105,8 @@ def fetch(
             fetcher.bring(_contents(workspace, version, place, before.get(place)))
             before[place] = version
             count += 1
+        if fetcher.unmet is not None:
+            raise fetcher.unmet  # all else was brought, and is kept
         return FetchResult(
             remote=workspace.config.remote(remote).name,
             versions=count,

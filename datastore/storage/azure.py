@@ -98,9 +98,11 @@ class _Account(AzureBlobFileSystem):  # type: ignore[misc]
 
 
 def _find_account(options: Mapping[str, Any]) -> AzureBlobFileSystem:
+    # Where nothing is said, releases of 2024 ask nobody to log in, and are refused.
+    settings = {"anon": False, **options}
     try:
         return _Account(
-            use_listings_cache=False, skip_instance_cache=True, asynchronous=True, **options
+            use_listings_cache=False, skip_instance_cache=True, asynchronous=True, **settings
         )
     except _FoundError as found:
         return found.files

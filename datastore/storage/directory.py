@@ -190,7 +190,7 @@ class DirectoryStorage:
                 with contextlib.suppress(StorageError):  # another user's rests are not our concern
                     sweep(self._aside)
                 self._prepared = True
-        if not target.parent.is_dir():
+        if not os.path.isdir(target.parent):
             for name in reversed(target.relative_to(self._root).parents[:-1]):
                 self._make(self._root / name)
 
@@ -220,10 +220,10 @@ class DirectoryStorage:
 
     def _share(self, path: Path) -> None:
         """Lets the group do what it may do in the root; one member's umask must not forbid it."""
-        shared = os.stat(self._root).st_mode
-        if not shared & stat.S_IWGRP:
-            return
         with contextlib.suppress(OSError):  # already replaced or removed by another writer
+            shared = os.stat(self._root).st_mode
+            if not shared & stat.S_IWGRP:
+                return
             mode = os.lstat(path).st_mode
             bits = shared & (stat.S_IRWXG | stat.S_ISGID if stat.S_ISDIR(mode) else stat.S_IRGRP)
             if stat.S_IMODE(mode) | bits != stat.S_IMODE(mode):
@@ -268,13 +268,20 @@ class DirectoryStorage:
         path = self._root
         for part in key.split("/")[:-1]:
             path /= part
-            if path.is_symlink():
+            # Where it may not be looked at, neither may what is below it: that call says so.
+            if os.path.islink(path):
                 raise _linked(path)
         return self._root / key
 
     def _check_root(self, doing: str, key: str) -> None:
         """Tells a missing object from a missing disk."""
-        if not self._root.is_dir():
+        try:
+            there = stat.S_ISDIR(os.stat(self._root).st_mode)
+        except OSError as error:
+            if error.errno not in _ABSENT:
+                raise storage_error(error, doing, self._root) from error
+            there = False
+        if not there:
             raise error_of(Trouble(NO_DIRECTORY), self._named(doing, key))
 
     def _named(self, doing: str, key: str) -> Call:

@@ -22,6 +22,7 @@ from datastore.sync.shard import Place, parse_shard_name
 from datastore.sync.shardhead import ShardHead
 from datastore.sync.shardreader import Shard
 from datastore.sync.transfer import Transfers
+from datastore.sync.validation import find_present
 
 WHOLE_SIZE: Final = 1024 * 1024
 """A shard up to this size in bytes is fetched whole at once: 17,000 chunks."""
@@ -31,7 +32,14 @@ WHOLE_LOOKUPS: Final = 64
 _PIECE: Final = 8 * 1024 * 1024
 """Bytes of a shard that one request asks for."""
 
+_TRIES: Final = 3
+"""How often the shards are listed anew because some went away while they were looked at."""
+
 _Answer = TypeVar("_Answer")
+
+
+class _ChangedError(Exception):
+    """A shard was merged meanwhile, or its copy here is damaged; it is no longer known."""
 
 
 class Catalog:
@@ -44,6 +52,7 @@ class Catalog:
 
     Attributes:
         lost: Names of packs that are to be taken as gone, whatever the index says.
+        damaged: Shards that are not what their names promise, with what was seen; passed over.
     """
 
     def __init__(self, storage: Storage, directory: Path, transfers: Transfers) -> None:
@@ -51,9 +60,11 @@ class Catalog:
         self._directory = directory
         self._transfers = transfers
         self._listed: dict[str, int] = {}
+        self._there: set[str] = set()
         self._whole: dict[str, Shard] = {}
         self._heads: dict[str, ShardHead] = {}
         self.lost: set[str] = set()
+        self.damaged: dict[str, DatastoreError] = {}
         self._open_kept()
 
     def close(self) -> None:
@@ -71,6 +82,8 @@ class Catalog:
         for name in names:
             try:
                 self._whole[name] = Shard.open(self._directory / name)
+            except NotFoundError:
+                continue  # another process has just dropped it
             except (CorruptionError, FormatError):
                 (self._directory / name).unlink(missing_ok=True)  # fetched again when it is needed
 
@@ -80,28 +93,64 @@ class Catalog:
         A shard that was known and is not in the listing stays known until one that supersedes it is
         found: a listing may be stale, and what a row says is never believed without a look.
         """
+        for _ in range(_TRIES):
+            self._list()
+            complete = self._fetch(n for n, size in self._listed.items() if size <= WHOLE_SIZE)
+            self._drop_superseded()
+            if complete:
+                break  # else some were merged since they were listed, into one that is listed now
+
+    def _list(self) -> None:
+        superseded = self._superseded()
+        self._there.clear()
         for key, size in self._storage.list(INDEX):
             name = key.rpartition("/")[2]
             try:
                 parse_shard_name(name)
             except FormatError:
                 continue  # not ours, or of a kind that is yet to come
-            if name not in self._whole:
+            self._there.add(name)
+            if name not in self._whole and name not in superseded | self.damaged.keys():
                 self._listed[name] = size
-        self._fetch(name for name, size in self._listed.items() if size <= WHOLE_SIZE)
-        self._drop_superseded()
+
+    def restore(self) -> None:
+        """Writes shards again that are known here and gone from the remote, merged into none.
+
+        What they list would be found by nobody who does not happen to have a copy. Where the packs
+        are gone too, as a gc leaves it, the shard is forgotten.
+        """
+        for name in sorted(self._whole.keys() - self._there):
+            if self._storage.size(INDEX + name) is not None:
+                continue  # the listing was stale
+            packs = {pack.name: pack.size for pack in self._whole[name].packs}
+            if find_present(self._storage, packs, self._transfers):
+                self._storage.write(INDEX + name, self._whole[name].encoded())
+            else:
+                self._forget(name)
+
+    def rewrite_damaged(self) -> None:
+        """Reads the shards back that are known here, and writes those again that are damaged."""
+        for name in sorted(self._whole.keys() & self._there):
+            data = self._whole[name].encoded()
+            if self._storage.read(INDEX + name) != data:
+                self._storage.write(INDEX + name, data)
+
+    def drop_damaged(self) -> None:
+        """Deletes shards that are damaged; whoever has a sound copy writes it again with a push."""
+        for name in sorted(self.damaged):
+            self._storage.delete(INDEX + name)
 
     def shard_names(self, kind: Kind) -> dict[str, int]:
         """Lists the shards of a kind that are in use, with their sizes in bytes."""
-        whole = {name: self._path(name).stat().st_size for name in self._whole}
+        whole = {name: shard.size for name, shard in self._whole.items()}
         names = {**whole, **self._listed}
         return {name: size for name, size in names.items() if parse_shard_name(name).kind is kind}
 
     def whole_shards(self, names: Iterable[str]) -> list[Shard]:
-        """Returns shards, fetched if they were not here."""
+        """Returns shards, fetched if they were not here; those that are gone are left out."""
         wanted = list(names)
         self._fetch(name for name in wanted if name not in self._whole)
-        return [self._whole[name] for name in wanted]
+        return [self._whole[name] for name in wanted if name in self._whole]
 
     def adopt(self, name: str, data: bytes) -> None:
         """Keeps a shard that this process just wrote, and drops what it supersedes."""
@@ -110,8 +159,11 @@ class Catalog:
 
     def packs(self) -> dict[str, int]:
         """Returns the name and size of every pack that the index knows, lost ones too."""
+        return self._settled(self._packs)
+
+    def _packs(self) -> dict[str, int]:
         found: dict[str, int] = {}
-        for name in self._listed:
+        for name in list(self._listed):
             found |= {pack.name: pack.size for pack in self._head(name).packs}
         for shard in self._whole.values():
             found |= {pack.name: pack.size for pack in shard.packs}
@@ -129,6 +181,9 @@ class Catalog:
         """Returns which digests lie in packs that are not lost."""
         if self.lost:
             return set(self.locate(digests, kind))
+        return self._settled(lambda: self._contained(digests, kind))
+
+    def _contained(self, digests: Collection[Digest], kind: Kind) -> set[Digest]:
         found: set[Digest] = set()
         for shard in self._consulted(kind, digests):
             if isinstance(shard, Shard):
@@ -139,14 +194,15 @@ class Catalog:
 
     def lost_packs_of(self, digests: Collection[Digest], kind: Kind) -> set[str]:
         """Returns the lost packs that the index names for digests."""
-        found = self._places(digests, kind)
+        found = self._settled(lambda: self._places(digests, kind))
         packs = {place.pack for places in found.values() for place in places}
         return packs & self.lost
 
     def locate(self, digests: Collection[Digest], kind: Kind) -> dict[Digest, list[Place]]:
         """Returns all places of digests in packs that are not lost; nothing for those without."""
         found: dict[Digest, list[Place]] = {}
-        for digest, places in self._places(digests, kind).items():
+        located = self._settled(lambda: self._places(digests, kind))
+        for digest, places in located.items():
             there = [place for place in places if place.pack not in self.lost]
             if there:
                 found[digest] = there
@@ -167,17 +223,18 @@ class Catalog:
         """Yields all shards of a kind, fetched whole where that is cheaper than asking them."""
         whole_size = WHOLE_META_SIZE if kind is Kind.META else WHOLE_SIZE
         sizes = [(n, s) for n, s in self._listed.items() if parse_shard_name(n).kind is kind]
-        self._fetch(
-            name for name, size in sizes if size <= whole_size or len(digests) >= WHOLE_LOOKUPS
-        )
+        many = len(digests) >= WHOLE_LOOKUPS
+        complete = self._fetch(name for name, size in sizes if size <= whole_size or many)
         # One whose rows are all in a few buckets is not worth the care.
         left = [name for name, _ in sizes if name in self._listed]
-        self._fetch(
+        complete &= self._fetch(
             name
             for name in left
             if any(self._head(name).bucket_range(digest)[1] > _PIECE for digest in digests)
         )
         self._drop_superseded()
+        if not complete:
+            raise _ChangedError
         for name in list(self._whole):
             if parse_shard_name(name).kind is kind:
                 yield self._whole[name]
@@ -186,47 +243,83 @@ class Catalog:
                 yield self._head(name)
 
     def _checked(self, shard: Shard, ask: Callable[[Shard], _Answer]) -> _Answer:
-        """Asks a shard; where its copy here turns out to be damaged, a fresh one."""
         try:
             return ask(shard)
-        except CorruptionError:
-            self._whole.pop(shard.name).close()
-            self._path(shard.name).unlink(missing_ok=True)
-            self.refresh()
-            (fresh,) = self.whole_shards([shard.name])
-            return ask(fresh)
+        except CorruptionError as error:
+            self._forget(shard.name)
+            raise _ChangedError from error
+
+    def _settled(self, look: Callable[[], _Answer]) -> _Answer:
+        """Looks at the shards, and again from the beginning where they changed meanwhile.
+
+        That ends: what changed is not known any more, and shards are listed a few times at most.
+        """
+        tries = 0
+        while True:
+            try:
+                return look()
+            except _ChangedError:
+                tries += 1
+                if tries < _TRIES:
+                    self.refresh()
+
+    def _superseded(self) -> set[str]:
+        return {name for shard in self._whole.values() for name in shard.superseded}
 
     def _drop_superseded(self) -> None:
-        gone = {name for shard in self._whole.values() for name in shard.superseded}
+        gone = self._superseded()
         for name in gone & self._whole.keys():
-            self._whole.pop(name).close()
-            self._path(name).unlink(missing_ok=True)
+            self._forget(name)
         for name in gone & self._listed.keys():
             del self._listed[name]
+
+    def _forget(self, name: str) -> None:
+        self._whole.pop(name).close()
+        self._path(name).unlink(missing_ok=True)
 
     def _path(self, name: str) -> Path:
         return self._directory / name
 
-    def _fetch(self, names: Iterable[str]) -> None:
-        """Fetches whole shards; one that is gone meanwhile was superseded."""
+    def _fetch(self, names: Iterable[str]) -> bool:
+        """Fetches whole shards; tells whether none of them was gone."""
         pieces = [
             (name, start, min(_PIECE, self._listed[name] - start))
             for name in sorted(names)
             for start in range(0, max(1, self._listed[name]), _PIECE)
         ]
         parts: dict[str, dict[int, bytes]] = defaultdict(dict)
+        gone = set()
         for (name, start, _), data, error in self._transfers.run(
             self._piece, pieces, lambda piece: piece[2]
         ):
             if isinstance(error, NotFoundError):
+                gone.add(name)
                 self._listed.pop(name, None)
             elif error is not None:
                 raise error
             elif data is not None:
                 parts[name][start] = data
-        for name, fetched in parts.items():
-            if name in self._listed:
-                self._keep(name, b"".join(fetched[start] for start in sorted(fetched)))
+        for name in parts.keys() - gone:
+            fetched = parts.pop(name)
+            self._keep_sound(name, b"".join(fetched[start] for start in sorted(fetched)))
+        return not gone
+
+    def _keep_sound(self, name: str, data: bytes) -> None:
+        size = self._listed[name]
+        try:
+            self._keep(name, data)
+        except CorruptionError:
+            # Bytes may have been turned on the way: a second look tells.
+            again = self._storage.read_range(INDEX + name, 0, size)
+            try:
+                # In memory: for what the disk here does wrong, nothing may be deleted there.
+                Shard.of(name, again).check()
+            except CorruptionError as error:
+                # All that other shards list stays within reach, of a push that heals this, too.
+                self.damaged[name] = self._located(error, name)
+                del self._listed[name]
+            else:
+                self._keep(name, again)
 
     def _piece(self, piece: tuple[str, int, int]) -> bytes:
         name, start, length = piece
@@ -239,20 +332,33 @@ class Catalog:
             self._whole[name] = Shard.open(path, verify=True)
         except DatastoreError as error:
             path.unlink(missing_ok=True)
-            error.where = f"{self._storage.url}/{INDEX}{name}"
-            raise
+            raise self._located(error, name) from error
         self._listed.pop(name, None)
+
+    def _located(self, error: DatastoreError, name: str) -> DatastoreError:
+        error.where = f"{self._storage.url}/{INDEX}{name}"
+        error.message = f"on the remote {self._storage.url}: {error.message}"
+        return error
 
     def _head(self, name: str) -> ShardHead:
         if name not in self._heads:
             size = self._listed[name]
-            data = self._storage.read_range(INDEX + name, 0, min(size, ShardHead.HEAD_SIZE))
+            data = self._part(name, 0, min(size, ShardHead.HEAD_SIZE))
             needed = ShardHead.needed(name, data, size)
             if needed > len(data):
-                rest = needed - len(data)
-                data += self._storage.read_range(INDEX + name, len(data), rest)
+                data += self._part(name, len(data), needed - len(data))
             self._heads[name] = ShardHead.parse(name, data, size)
         return self._heads[name]
+
+    def _part(self, name: str, start: int, length: int) -> bytes:
+        try:
+            return self._piece((name, start, length))
+        except NotFoundError as error:
+            raise self._gone(name) from error
+
+    def _gone(self, name: str) -> _ChangedError:
+        self._listed.pop(name, None)
+        return _ChangedError(name)
 
     def _find_ranged(
         self, head: ShardHead, digests: Collection[Digest]
@@ -264,13 +370,19 @@ class Catalog:
                 wanted[bucket].append(digest)
         spans = coalesce([Span(*bucket) for bucket in sorted(wanted)])
         found: dict[Digest, list[Place]] = {}
+        gone = False
         for span, data, error in self._transfers.run(
             lambda span: self._piece((head.name, *span)), spans, lambda span: span.length
         ):
+            if isinstance(error, NotFoundError):
+                gone = True  # raised below: raised here, it would end all other transfers
+                continue
             if error is not None:
                 raise error
             for (start, length), looked_up in wanted.items():
                 if data is not None and span.start <= start < span.start + span.length:
                     rows = data[start - span.start :][:length]
                     found |= {digest: head.find_in_bucket(digest, rows) for digest in looked_up}
+        if gone:
+            raise self._gone(head.name)
         return {digest: places for digest, places in found.items() if places}

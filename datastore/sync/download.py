@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
-from datastore.errors import CorruptionError, DatastoreError, FormatError, NotFoundError
+from datastore.errors import (
+    CorruptionError,
+    DatastoreError,
+    FormatError,
+    NotFoundError,
+    StorageError,
+)
 from datastore.kernel.hashing import Digest
 from datastore.objects.pack import Sealed
 from datastore.objects.packreader import block_at, block_members
 from datastore.objects.received import BlockCollector, receive_pack
 from datastore.objects.store import ObjectStore
 from datastore.progress import Task
+from datastore.storage.reasons import SHORT
 from datastore.sync.keys import pack_key
 from datastore.sync.plan import Load, Span
 from datastore.sync.remote import Remote
@@ -79,6 +86,8 @@ class Download:
         ):
             if isinstance(error, NotFoundError):
                 self.gone.add(load.pack)
+            elif isinstance(error, StorageError) and error.reason == SHORT:
+                self._take_what_is_left(load, error)
             elif error is not None:
                 raise error
             elif arrived is not None:
@@ -122,11 +131,21 @@ class Download:
         if arrived.damage is not None:
             self.damaged[load.pack] = arrived.damage
 
+    def _take_what_is_left(self, load: Load, error: DatastoreError) -> None:
+        """Takes the blocks that lie in front of the end of a pack that was cut off."""
+        self.damaged[load.pack] = error
+        for block in load.blocks:
+            self._keep_again(load, block, error)
+
     def _keep_again(self, load: Load, block: Span, error: DatastoreError) -> None:
         try:
             data = self._remote.storage.read_range(pack_key(load.pack), *block)
             self._keep(load, data)
         except (CorruptionError, FormatError, NotFoundError):
+            self.damaged[load.pack] = error
+        except StorageError as short:
+            if short.reason != SHORT:
+                raise
             self.damaged[load.pack] = error
 
     def _keep(self, load: Load, data: bytes) -> None:

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Container,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from itertools import islice
 from typing import Final
 
-from datastore.errors import CorruptionError, DatastoreError
+from datastore.errors import CorruptionError, DatastoreError, FormatError, NotFoundError
 from datastore.kernel.hashing import Digest, format_digest
 from datastore.objects.pack import Kind
 from datastore.objects.received import BlockCollector
@@ -24,6 +35,12 @@ _BATCH: Final = 100_000
 _ROUNDS: Final = 3
 _EAGER_VISITS: Final = 5
 """A metadata pack that is asked for so often is fetched whole: there will be more."""
+_FILES: Final = 4096
+"""Files looked at together."""
+_LISTINGS: Final = 3
+"""The index is listed so often in a row without finding what is asked for; then not for a while."""
+_WHILE: Final = 10.0
+"""Seconds after which what failed is tried again: a process may stay open for days."""
 
 
 class Fetcher:
@@ -49,14 +66,17 @@ class Fetcher:
         self._collector = BlockCollector(store)
         self._failed: dict[Digest, DatastoreError] = {}
         self._visits: Counter[str] = Counter()
-        self._refreshed = False
+        self._listed_at: float | None = None
+        self._in_vain = 0
         self._ahead: Iterator[None] | None = None
-        self._refusal: DatastoreError | None = None
+        self._refusal: tuple[DatastoreError, float] | None = None
         self.progress = progress
         self.traffic = Traffic()
         """Of all remotes that this opens."""
         self.packs = 0
         """How many packs something was fetched of."""
+        self.unmet: DatastoreError | None = None
+        """Why something that was to be brought is still not here; None where all came."""
 
     @property
     def remote(self) -> Remote:
@@ -66,8 +86,8 @@ class Fetcher:
             NotFoundError: Nothing was ever pushed to it.
             StorageError: It cannot be reached.
         """
-        if self._refusal is not None:
-            raise self._refusal  # once is enough: a log asks for a hundred versions
+        if self._refusal is not None and time.monotonic() < self._refusal[1] + _WHILE:
+            raise self._refusal[0]  # once is enough: a log asks for a hundred versions
         if self._remote is None:
             remote = self._open_remote(self.traffic)
             try:
@@ -75,10 +95,10 @@ class Fetcher:
             except BaseException as error:
                 remote.close()
                 if isinstance(error, DatastoreError):
-                    self._refusal = error
+                    self._refusal = error, time.monotonic()
                 raise
             self._remote = remote
-            self._refreshed = False
+            self._listed_at = None
         return self._remote
 
     def elsewhere(self, digests: Collection[Digest], kind: Kind) -> set[Digest]:
@@ -89,10 +109,20 @@ class Fetcher:
             StorageError: It cannot be reached.
         """
         catalog = self.remote.catalog
-        if not self._refreshed:
-            catalog.refresh()
-            self._refreshed = True
+        if self._listed_at is None:
+            self._list()
         return catalog.contains(digests, kind)
+
+    def _list(self) -> None:
+        self.remote.catalog.refresh()
+        self._listed_at = time.monotonic()
+
+    @property
+    def name(self) -> str:
+        """See `datastore.objects.store.Source`."""
+        if self._remote is None:
+            return "the remote"  # not asked yet
+        return f"the remote {self._remote.name} ({self._remote.url})"
 
     def keep(self) -> None:
         """Makes all that was fetched durable and findable in the store.
@@ -172,6 +202,8 @@ class Fetcher:
 
         It comes while other files are written; who reads what is still to come waits for it.
         """
+        if self._ahead is not None:
+            self._disconnect()  # what was begun before is given up, and its transfers with it
         self._ahead = self._steps(contents)
 
     def bring(self, contents: Iterable[Content]) -> None:
@@ -189,12 +221,34 @@ class Fetcher:
 
     def _steps(self, contents: Iterable[Content]) -> Iterator[None]:
         pending: dict[Digest, None] = {}
-        for batch in content_needs(contents, self._store):
-            pending.update(dict.fromkeys(digest for digest, _ in batch.chunks))
+        for batch in self._chunks_of(contents):
+            pending.update(dict.fromkeys(batch))
             if len(pending) >= _BATCH:
-                yield from self._bring_in_rounds(self._store.missing(pending), Kind.DATA)
+                yield from self._bring_pending(pending)
                 pending = {}
-        yield from self._bring_in_rounds(self._store.missing(pending), Kind.DATA)
+        yield from self._bring_pending(pending)
+
+    def _bring_pending(self, pending: Iterable[Digest]) -> Iterator[None]:
+        left = yield from self._bring_in_rounds(self._store.missing(pending), Kind.DATA)
+        for digest in left:
+            self.unmet = self._failed.get(digest) or self.unmet or self._nowhere(digest)
+
+    def _chunks_of(self, contents: Iterable[Content]) -> Iterator[list[Digest]]:
+        """Lists the chunks of files; a page that cannot be had keeps back no other file."""
+        waiting = iter(contents)
+        while some := list(islice(waiting, _FILES)):
+            try:
+                yield from self._listed_in(some)
+            except (CorruptionError, NotFoundError, FormatError):
+                for content in some:
+                    try:
+                        yield from self._listed_in([content])
+                    except (CorruptionError, NotFoundError, FormatError) as error:
+                        self.unmet = error  # whoever reads that file meets it again
+
+    def _listed_in(self, contents: Iterable[Content]) -> Iterator[list[Digest]]:
+        for batch in content_needs(contents, self._store):
+            yield [digest for digest, _ in batch.chunks]
 
     def _bring(
         self, digests: Iterable[Digest], kind: Kind, *, handed: Collection[Digest]
@@ -216,7 +270,8 @@ class Fetcher:
         *,
         handed: Collection[Digest] = (),
         found: dict[Digest, bytes] | None = None,
-    ) -> Iterator[None]:
+    ) -> Generator[None, None, Mapping[Digest, None]]:
+        """Goes on until all came, or what is left is not to be had, which is returned."""
         left = dict.fromkeys(digests)
         bad: dict[str, DatastoreError] = {}
         for _ in range(_ROUNDS):
@@ -229,11 +284,12 @@ class Fetcher:
                 found |= download.found
             left = {digest: None for digest in left if digest not in download.arrived}
             bad |= download.damaged
-            if download.gone:
-                # Copied elsewhere by gc, or lost: the index may know more by now.
+            if download.gone or download.damaged:
+                # Copied elsewhere by gc, or sent again by who healed it: the index may know.
                 self.remote.catalog.lost |= download.gone
                 self.remote.catalog.refresh()
         self._note_failed(left, bad, kind)
+        return left
 
     def _wanted(
         self, digests: Mapping[Digest, None], kind: Kind, bad: Container[str]
@@ -241,10 +297,11 @@ class Fetcher:
         """Decides which blocks to fetch, in the order of the digests."""
         catalog = self.remote.catalog
         places = catalog.locate(digests.keys(), kind)
-        if len(places) < len(digests) and not self._refreshed:
-            catalog.refresh()
-            self._refreshed = True
+        if len(places) < len(digests) and self._worth_listing():
+            before = len(places)
+            self._list()
             places = catalog.locate(digests.keys(), kind)
+            self._in_vain = 0 if len(places) > before else self._in_vain + 1
         good = {
             digest: sound
             for digest, listed in places.items()
@@ -253,6 +310,12 @@ class Fetcher:
         chosen = choose(good)
         ordered = [chosen[digest] for digest in digests if digest in chosen]
         return gather(ordered, kind, catalog.packs_of(ordered))
+
+    def _worth_listing(self) -> bool:
+        """Whether the index may say more by now; somebody may have pushed a moment ago."""
+        if self._listed_at is None or self._in_vain < _LISTINGS:
+            return True
+        return time.monotonic() > self._listed_at + _WHILE
 
     def _run(self, download: Download, wanted: Sequence[Wanted], kind: Kind) -> Iterator[None]:
         self._visits.update(each.pack for each in wanted)
@@ -272,7 +335,13 @@ class Fetcher:
     def _note_failed(
         self, left: Mapping[Digest, None], bad: dict[str, DatastoreError], kind: Kind
     ) -> None:
-        if not left or not bad:
+        if not left:
+            return
+        for error in self.remote.catalog.damaged.values():
+            # One that is passed over may be the one that lists them.
+            error.hint = "heal it from a clone that has the data: datastore push --verify"
+            self._failed.update(dict.fromkeys(left, error))
+        if not bad:
             return
         places = self.remote.catalog.locate(left.keys(), kind)
         for digest, listed in places.items():
@@ -280,11 +349,18 @@ class Fetcher:
                 if place.pack in bad:
                     self._failed[digest] = self._damage(digest, place.pack)
 
+    def _nowhere(self, digest: Digest) -> NotFoundError:
+        return NotFoundError(
+            f"{format_digest(digest)} is neither here nor on the remote {self.remote.name}",
+            where=self.remote.url,
+            hint="push from a clone that has the data: datastore push --verify",
+        )
+
     def _damage(self, digest: Digest, pack: str) -> CorruptionError:
         return CorruptionError(
             f"pack {pack} is damaged on the remote {self.remote.name}: "
             f"it does not hold what {format_digest(digest)} names",
             expected=format_digest(digest),
             where=f"{self.remote.url}/packs/{pack[:2]}/{pack}.pack",
-            hint="heal it from a clone that has the data: datastore push --verify",
+            hint="heal it from a clone that has the data: datastore push --read-data",
         )

@@ -51,7 +51,7 @@ def decode_marker(data: bytes, url: str) -> Marker:
         version, uuid = fields["format"], fields["uuid"]
         features, digest = fields.get("features", []), fields["digest"]
         sound = type(version) is int and isinstance(uuid, str) and bool(_UUID.fullmatch(uuid))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise _no_marker(url) from error
     if not sound:
         raise _no_marker(url)

@@ -69,7 +69,8 @@ def coalesce(spans: Sequence[Span], *, gap: int = GAP, most: int = MAX_RANGE) ->
     for span in spans:
         last = joined[-1] if joined else None
         if last and span.start - last.end <= gap and span.end - last.start <= most:
-            joined[-1] = Span(last.start, span.end - last.start)
+            # Not the end of `span` in any case: where shards lie, one may lie within another.
+            joined[-1] = Span(last.start, max(last.end, span.end) - last.start)
         else:
             joined.append(span)
     return joined

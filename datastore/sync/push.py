@@ -97,6 +97,8 @@ def push(
             sent = [version for version in todo if version not in absent]
             if _acknowledge(sent, remote, clock, until=started + WINDOW):
                 remote.forget_uploaded()
+                if verify and not absent:
+                    remote.catalog.drop_damaged()
                 merge_small_shards(remote)
                 return _result(remote, sent, len(distinct) - len(todo), upload, healed, absent)
         remote.catalog.lost |= lost
@@ -114,6 +116,7 @@ def _verify(remote: Remote, progress: Progress, *, read_data: bool) -> None:
     packs = catalog.packs()
     catalog.lost |= find_lost(remote.storage, packs, remote.transfers)
     if read_data:
+        catalog.rewrite_damaged()
         there = {name: size for name, size in packs.items() if name not in catalog.lost}
         with progress.task(f"read {remote.name}", sum(there.values()), "B") as task:
             catalog.lost |= find_rotten(remote.storage, there, remote.transfers, task)

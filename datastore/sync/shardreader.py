@@ -180,8 +180,23 @@ class Shard:
         """File names of the shards whose rows are all in this one, sorted."""
         return self._head.superseded
 
+    @property
+    def size(self) -> int:
+        """Of its file, in bytes."""
+        return self._size
+
     def __len__(self) -> int:
         return len(self._head)
+
+    def encoded(self) -> bytes:
+        """Returns all bytes of its file.
+
+        Raises:
+            CorruptionError: They do not have the digest in its name.
+            StorageError: The disk fails.
+        """
+        self.check()
+        return self._source.read(0, self._size)
 
     def find(self, digest: Digest) -> list[Place]:
         """Returns all places of a digest; none where it is not in the shard.

@@ -209,9 +209,16 @@ class Workspace:
             error.message = f"{printable(where)}: {error.message}"
             raise
         except NotFoundError as error:
+            missing = f"the store does not have the version of {path} that " + (
+                f"{rev} names" if rev else "its pointer names"
+            )
+            if self.store.source is not None:
+                # The remote was asked, so to pull would not help: it says itself what would.
+                raise NotFoundError(
+                    f"{missing}: {error.message}", hint=error.hint, where=where
+                ) from error
             raise NotFoundError(
-                f"the store does not have the version of {path} that "
-                + (f"{rev} names" if rev else "its pointer names"),
+                missing,
                 hint="bring it here: datastore pull"
                 if self.config.default_remote
                 else "it was added in another clone and never brought here; add it again there",

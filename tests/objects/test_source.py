@@ -20,6 +20,8 @@ from tests.objects.stores import labels, put
 class Elsewhere:
     """A source; `asked` holds what each call asked for."""
 
+    name = "elsewhere"
+
     def __init__(self, *chunks, nodes=()):
         self.held = {Kind.DATA: {chunk_digest(chunk): chunk for chunk in chunks}}
         self.held[Kind.META] = {node_digest(node): node for node in nodes}
@@ -95,6 +97,8 @@ def test_what_nobody_has_is_not_found(store):
 
 def test_a_source_that_fails_says_so(store):
     class Offline:
+        name = "elsewhere"
+
         def fetch(self, digests, kind):
             raise StorageError("no network", retryable=True)
 
@@ -154,6 +158,8 @@ def test_a_source_that_brings_packs_need_not_hand_out_what_is_in_them(store, tmp
     sealed, path = write_pack(tmp_path / "elsewhere", [raw(b"a", b"b")])
 
     class Packs:
+        name = "elsewhere"
+
         def fetch(self, digests, kind):
             store.enter(receive_pack(store.packs, store.staging, sealed.name, path.read_bytes()))
             return {}
@@ -170,6 +176,8 @@ def test_a_source_that_collects_blocks(store, tmp_path):
     fetched = []
 
     class Blocks:
+        name = "elsewhere"
+
         def __init__(self):
             self.collector = BlockCollector(store)
 
