@@ -30,6 +30,8 @@ MAX_SIZE: Final = 48 * 1024 * 1024
 MAX_RAW_SIZE: Final = 16 * 1024 * 1024
 """No block is larger once decoded: the bound that holds before memory is allocated."""
 MAX_BLOCK_CHUNKS: Final = 4096
+FULL_MEMBERS: Final = 150_000
+"""A pack of so many members is full: whoever reads its table holds them all in memory."""
 NONCE_SIZE: Final = 8
 SUFFIX: Final = ".pack"
 
@@ -153,7 +155,14 @@ class PackWriter:
         )
 
     def has_room(self, members: int, stored: int) -> bool:
-        """Tells whether the pack stays below `MAX_SIZE` with one block more; sizes in bytes."""
+        """Tells whether one block more fits into the pack.
+
+        Args:
+            members: Of the block.
+            stored: Size of its payload in bytes.
+        """
+        if self._digests and len(self._digests) + members > FULL_MEMBERS:
+            return False
         rows = BLOCK_ROW.size + members * (2 * SIZE_ROW.size + CHUNK_ROW.size)
         return self.size + BLOCK.size + rows + stored <= MAX_SIZE
 

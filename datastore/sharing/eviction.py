@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Container
+
+from datastore.errors import CorruptionError, FormatError, NotFoundError
+from datastore.kernel.hashing import Digest
 from datastore.sharing.remotes import open_remote
 from datastore.sync.eviction import evict_to
 from datastore.sync.remote import Remote
+from datastore.trees import files
+from datastore.trees.closure import needs
+from datastore.workspace import history
 from datastore.workspace.layout import Workspace
 
 
@@ -25,8 +33,31 @@ def make_room(workspace: Workspace, remote: Remote | None) -> int:
     if limit is None or sum(row.size for row in workspace.store.index.packs()) <= limit:
         return 0
     if remote is not None:
-        return evict_to(limit, workspace.store, remote)
+        return _make_room(workspace, remote, limit)
     with open_remote(workspace, None) as opened:
         opened.connect(create=False)
         opened.catalog.refresh()
-        return evict_to(limit, workspace.store, opened)
+        return _make_room(workspace, opened, limit)
+
+
+def _make_room(workspace: Workspace, remote: Remote, limit: int) -> int:
+    kept = _unacknowledged(workspace, remote.roots())
+    return evict_to(limit, workspace.store, remote, kept=kept)
+
+
+def _unacknowledged(workspace: Workspace, there: Container[Digest]) -> set[Digest]:
+    """Lists what the versions need that no root on the remote stands for.
+
+    A push that was interrupted has left packs there, and a gc may take them for garbage.
+    """
+    kept: set[Digest] = set()
+    with workspace.store.offline():
+        for version in history.versions(workspace, None):
+            if version.root in there:
+                continue
+            with contextlib.suppress(NotFoundError, CorruptionError, FormatError):
+                tree = files.load(version.root, workspace.store)
+                for batch in needs(tree, workspace.store, known=kept):
+                    kept.update(batch.nodes)
+                    kept.update(digest for digest, _ in batch.chunks)
+    return kept

@@ -36,7 +36,9 @@ def open_remote(workspace: Workspace, name: str | None, traffic: Traffic | None 
     counted = traffic or Traffic()
     jobs = workspace.config.jobs
     storage = open_storage(url, settings.options, jobs=jobs, traffic=counted)
-    directory = workspace.home / _KNOWN / f"{checksum(os.fsencode(url)):016x}"
+    # One bucket's name may stand for another bucket at another endpoint.
+    place = f"{url}\0{settings.options.get('endpoint_url', '')}"
+    directory = workspace.home / _KNOWN / f"{checksum(os.fsencode(place)):016x}"
     return Remote(
         settings.name,
         storage,

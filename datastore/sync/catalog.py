@@ -154,7 +154,7 @@ class Catalog:
 
     def adopt(self, name: str, data: bytes) -> None:
         """Keeps a shard that this process just wrote, and drops what it supersedes."""
-        self._keep(name, data)
+        self._keep(name, data, verify=False)
         self._drop_superseded()
 
     def packs(self) -> dict[str, int]:
@@ -325,11 +325,11 @@ class Catalog:
         name, start, length = piece
         return self._storage.read_range(INDEX + name, start, length)
 
-    def _keep(self, name: str, data: bytes) -> None:
+    def _keep(self, name: str, data: bytes, *, verify: bool = True) -> None:
         path = self._path(name)
         write_durably(path, data)
         try:
-            self._whole[name] = Shard.open(path, verify=True)
+            self._whole[name] = Shard.open(path, verify=verify)
         except DatastoreError as error:
             path.unlink(missing_ok=True)
             raise self._located(error, name) from error

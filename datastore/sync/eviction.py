@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
+from datastore.kernel.hashing import Digest
 from datastore.objects.pack import Kind, pack_path
 from datastore.objects.packreader import read_footer
 from datastore.objects.store import ObjectStore
@@ -9,7 +12,9 @@ from datastore.sync.remote import Remote
 from datastore.sync.validation import find_lost
 
 
-def evict_to(limit: int, store: ObjectStore, remote: Remote) -> int:
+def evict_to(
+    limit: int, store: ObjectStore, remote: Remote, *, kept: Container[Digest] = frozenset()
+) -> int:
     """Drops packs until the store is no larger than a limit, or nothing more may go.
 
     A pack may go when all of its members lie in packs that the remote has right now, looked up
@@ -19,6 +24,8 @@ def evict_to(limit: int, store: ObjectStore, remote: Remote) -> int:
         limit: In bytes, of all packs together.
         store: What is made smaller.
         remote: Connected, its index fresh.
+        kept: What stays whatever the remote has: a version that was not acknowledged yet is not
+            kept from a gc there.
 
     Returns:
         How many bytes were dropped.
@@ -34,10 +41,11 @@ def evict_to(limit: int, store: ObjectStore, remote: Remote) -> int:
     for row in sorted(rows, key=lambda row: _last_read(store, row.name)):
         if excess <= 0:
             break
-        if row.name not in there:
-            members = set(read_footer(pack_path(store.packs, row.name)).digests)
-            if len(catalog.contains(members, Kind(row.kind))) < len(members):
-                continue
+        members = set(read_footer(pack_path(store.packs, row.name)).digests)
+        if any(map(kept.__contains__, members)):
+            continue
+        if row.name not in there and catalog.contains(members, Kind(row.kind)) != members:
+            continue
         dropped.append(row.name)
         excess -= row.size
     return store.evict(dropped)

@@ -19,8 +19,8 @@ from datastore.sync.shard import encode_shard, shard_name
 from datastore.sync.survey import Pack
 from datastore.sync.validation import find_present
 
-_SHARD_ROWS: Final = 400_000
-"""So many rows make a shard: 24 MB, and some 60 MB while they are collected."""
+_SHARD_ROWS: Final = 200_000
+"""So many rows make a shard: 12 MB, and some 80 MB while they are collected and encoded."""
 
 
 class Upload:
@@ -48,14 +48,11 @@ class Upload:
             StorageError: The remote cannot be reached, or refuses.
         """
         self._task = task
-        uploaded = self._remote.uploaded()
-        before = {pack.name: pack.size for pack in packs if pack.name in uploaded}
-        there = find_present(self._remote.storage, before, self._remote.transfers)
-        there -= self._remote.catalog.lost
+        there = self._sent_before(packs)
         # Data first: a node on the remote should not lead to what is still to come.
         ordered = sorted(packs, key=lambda pack: (pack.kind, pack.name))
         for pack, sealed, error in self._remote.transfers.run(
-            lambda pack: self._read(pack, send=pack.name not in there),
+            lambda pack: self._read(pack, there.get(pack.name)),
             ordered,
             lambda pack: pack.size,
         ):
@@ -65,14 +62,23 @@ class Upload:
                 continue
             if pack.name not in there:
                 self.names.add(sealed.name)
-                self._remote.note_uploaded(pack.name)
+                self._remote.note_uploaded(sealed.name)
             task.advance(pack.size)
             task.describe(pack.path)
             self._collect(sealed)
         for kind in Kind:
             self._write_shard(kind)
 
-    def _read(self, pack: Pack, *, send: bool) -> Sealed:
+    def _sent_before(self, packs: Collection[Pack]) -> dict[str, str]:
+        """Finds the packs that an interrupted push had sent, and what they are called there."""
+        noted = {_digest(name): name for name in self._remote.uploaded()}
+        names = {pack.name: noted.get(_digest(pack.name)) for pack in packs}
+        sizes = {name: pack.size for pack in packs if (name := names[pack.name]) is not None}
+        there = find_present(self._remote.storage, sizes, self._remote.transfers)
+        there -= self._remote.catalog.lost
+        return {local: name for local, name in names.items() if name in there}
+
+    def _read(self, pack: Pack, sent_as: str | None) -> Sealed:
         path = pack_path(self._store.packs, pack.name)
         try:
             data = path.read_bytes()
@@ -80,20 +86,18 @@ class Upload:
             raise storage_error(error, "read", path) from error
         hasher = pack_hasher()
         hasher.update(data)
-        if hasher.digest().hex() != pack.name.partition("-")[0]:
+        if hasher.digest().hex() != _digest(pack.name):
             raise CorruptionError(
                 f"pack {pack.name} is damaged here, so it is not sent",
                 where=str(path),
                 hint="see what is affected: datastore verify",
             )
-        sealed = parse_footer(io.BytesIO(data), path)
-        if pack.name in self._remote.catalog.lost:
-            # A name is never used twice: somebody may be about to delete what has the old one.
-            name = f"{pack.name.partition('-')[0]}-{new_nonce().hex()}"
-            sealed = sealed._replace(name=name)
-        if send:
-            self._remote.storage.write(pack_key(sealed.name), data)
-        return sealed
+        # A name is used once, in all: who is about to delete what has the old one, as two gcs at
+        # once may be, must not take this one for it.
+        name = sent_as or f"{_digest(pack.name)}-{new_nonce().hex()}"
+        if sent_as is None:
+            self._remote.storage.write(pack_key(name), data)
+        return parse_footer(io.BytesIO(data), path)._replace(name=name)
 
     def _collect(self, sealed: Sealed) -> None:
         collected = self._sealed[sealed.kind]
@@ -110,3 +114,7 @@ class Upload:
         name = shard_name(data, kind, new_nonce())
         self._remote.storage.write(INDEX + name, data)
         self._remote.catalog.adopt(name, data)
+
+
+def _digest(name: str) -> str:
+    return name.partition("-")[0]

@@ -189,6 +189,18 @@ def test_a_block_has_room_when_the_pack_stays_below_the_cap(tmp_path, monkeypatc
     writer.discard()
 
 
+def test_a_pack_of_very_many_members_is_full(tmp_path, monkeypatch):
+    monkeypatch.setattr(pack, "FULL_MEMBERS", 3)
+    writer = PackWriter(tmp_path, Kind.DATA)
+    assert writer.has_room(4, 4)  # else it would fit nowhere
+    writer.add_block(
+        [Kind.DATA.digest(b"a"), Kind.DATA.digest(b"b")], [1, 1], Codec.RAW, (b"ab",), 2
+    )
+    assert writer.has_room(1, 1)
+    assert not writer.has_room(2, 2)
+    writer.discard()
+
+
 def test_the_largest_block_has_room_in_an_empty_pack(tmp_path):
     writer = PackWriter(tmp_path, Kind.DATA)
     assert writer.has_room(pack.MAX_BLOCK_CHUNKS, pack.MAX_RAW_SIZE)

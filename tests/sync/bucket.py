@@ -34,6 +34,11 @@ class Bucket:
     def keys(self, prefix: str = "") -> list[str]:
         return sorted(key for key in self.objects if key.startswith(prefix))
 
+    def sent_as(self, local: str) -> str:
+        """Returns the key under which a local pack lies here: of the same bytes, by its digest."""
+        (key,) = [key for name, key in self.packs.items() if name[:64] == local[:64]]
+        return key
+
     @property
     def packs(self) -> dict[str, str]:
         """The key of each pack, by name."""

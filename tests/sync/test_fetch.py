@@ -305,7 +305,7 @@ def test_a_manifest_page_that_is_damaged_keeps_nothing_else_back(clone, bucket, 
     both = origin.version({"long.bin": long_file, "short.txt": b"short"})
     origin.push(first, both)
     for name in page_keys:
-        bucket.flip(bucket.packs[name], 60)
+        bucket.flip(bucket.sent_as(name), 60)
     found, failed = delivered(clone, both)
     assert found == {"short.txt": b"short"}
     assert isinstance(failed["long.bin"], CorruptionError)
@@ -319,7 +319,7 @@ def test_a_damaged_page_is_not_blamed_on_what_is_read_first(clone, bucket, new_c
     (page_pack,) = [row.name for row in origin.store.index.packs() if row.kind == Kind.META]
     both = origin.version({"a.txt": b"short", "long.bin": long_file})
     origin.push(both)
-    bucket.flip(bucket.packs[page_pack], 60)
+    bucket.flip(bucket.sent_as(page_pack), 60)
     with clone.fetching() as fetcher:
         loaded = files.load(both.root, clone.store)
         fetcher.begin([entry.content for _, entry in files.entries(loaded, clone.store)])

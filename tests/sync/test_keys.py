@@ -26,7 +26,7 @@ def test_a_marker_comes_back():
     }
 
 
-SOUND = json.loads(keys.new_marker().encode())
+SOUND = json.loads(keys.Marker("0123456789abcdef" * 2).encode())
 
 
 @pytest.mark.parametrize(

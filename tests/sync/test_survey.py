@@ -67,7 +67,8 @@ def test_packs_that_were_lost_are_named(clone, survey):
     looked._catalog.refresh()
     looked._catalog.lost |= set(clone.bucket.packs)
     looked.look([one], {one.root}, trust=False)
-    assert looked.healed == set(clone.bucket.packs) == set(looked.packs)
+    assert looked.healed == set(clone.bucket.packs)
+    assert {name[:64] for name in looked.healed} == {name[:64] for name in looked.packs}
 
 
 def test_absent_versions_are_told_apart(clone, survey):

@@ -39,10 +39,19 @@ def send(clone, packs, client=None, *, lost=()):
 
 def test_packs_go_as_they_are(clone, bucket, packs):
     upload, known = send(clone, packs)
-    assert upload.names == {pack.name for pack in packs} == set(bucket.packs)
+    assert upload.names == set(bucket.packs) == known.keys()
     for path in clone.store.pack_files():
-        assert bucket.objects[bucket.packs[path.stem]] == path.read_bytes()
-    assert known == {pack.name: pack.size for pack in packs}
+        assert bucket.objects[bucket.sent_as(path.stem)] == path.read_bytes()
+    assert sorted(known.values()) == sorted(pack.size for pack in packs)
+
+
+def test_a_name_is_used_once(clone, bucket, packs):
+    send(clone, packs)
+    first = set(bucket.packs)
+    (clone.known / "uploaded").unlink()
+    send(clone, packs)
+    assert len(bucket.packs) == 2 * len(first)
+    assert {name[:64] for name in bucket.packs} == {pack.name[:64] for pack in packs}
 
 
 def test_one_shard_of_each_kind(clone, bucket, packs):
@@ -60,11 +69,13 @@ def test_many_rows_make_several_shards(clone, bucket, packs, monkeypatch):
     assert known.keys() == set(bucket.packs)
 
 
-def test_lost_packs_get_a_new_name(clone, bucket, packs):
-    upload, known = send(clone, packs, lost=[packs[0].name])
-    assert packs[0].name not in bucket.packs
-    (renamed,) = upload.names - {pack.name for pack in packs}
-    assert renamed.partition("-")[0] == packs[0].name.partition("-")[0]
+def test_lost_packs_are_sent_again_whatever_the_journal_says(clone, bucket, packs):
+    send(clone, packs)
+    lost = bucket.sent_as(packs[0].name).rpartition("/")[2].removesuffix(".pack")
+    upload, known = send(clone, packs, lost=[lost])
+    (renamed,) = upload.names
+    assert renamed != lost
+    assert renamed[:64] == lost[:64]
     assert renamed in known
 
 
