@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from datastore.errors import DatastoreError, NotFoundError
+from datastore.errors import DatastoreError, NotFoundError, StorageError
 from datastore.kernel.hashing import Digest, format_digest
 from datastore.objects.pack import SUFFIX, Kind
 from datastore.progress import Progress
 from datastore.sharing.eviction import make_room
 from datastore.sharing.remotes import open_remote
+from datastore.storage.reasons import NO_DIRECTORY
 from datastore.sync.push import push as push_versions
 from datastore.sync.remote import Remote
 from datastore.sync.results import PushedRoot, PushResult, RemoteDamage, RemoteStatus
@@ -78,8 +79,9 @@ def _looked_at(
     """Returns the roots that are on a remote, and what of them is not whole."""
     try:
         remote.connect(create=False)
-    except NotFoundError:
-        if remote.is_known:
+    except (NotFoundError, StorageError) as error:
+        absent = isinstance(error, NotFoundError) or error.reason == NO_DIRECTORY
+        if remote.is_known or not absent:
             raise
         return set(), []  # nothing was pushed yet
     there = remote.roots()

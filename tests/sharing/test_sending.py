@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from datastore.errors import NotFoundError, StorageError
 from tests.kernel.samples import noise
 
 
@@ -90,3 +93,13 @@ def test_a_push_of_two_clones_shares_packs(shared, clone, packs):
     assert other.repo.push().packs == 0
     assert packs() == before
     other.close()
+
+
+def test_status_of_a_remote_that_nobody_made_yet(shared, remote):
+    assert not remote.exists()
+    found = shared.repo.remote_status()
+    assert found.versions == len(found.missing) == 1
+    shared.repo.push()
+    remote.rename(remote.with_name("unmounted"))
+    with pytest.raises((NotFoundError, StorageError), match=r"not there|empty"):
+        shared.repo.remote_status()
