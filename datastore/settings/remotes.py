@@ -67,7 +67,7 @@ _WHERE_SECRETS_GO: Final = {
     "gs": "run 'gcloud auth application-default login', or let GOOGLE_APPLICATION_CREDENTIALS in "
     "the environment name a file",
     "az": "run 'az login', or set AZURE_STORAGE_CONNECTION_STRING in the environment",
-    "sftp": "use a key that ssh finds: its agent, or a file that ~/.ssh/config names",
+    "sftp": "use a key that ssh-agent holds, or name its file with the option key_file",
 }
 _SCHEMES: Final = {"gcs": "gs", "abfs": "az", "abfss": "az", "adl": "az", "ssh": "sftp"}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Container
 
-from datastore.errors import CorruptionError, FormatError, NotFoundError
+from datastore.errors import CorruptionError, FormatError, NotFoundError, StorageError
 from datastore.kernel.hashing import Digest
 from datastore.sharing.remotes import open_remote
 from datastore.sync.eviction import evict_to
@@ -19,25 +19,27 @@ from datastore.workspace.layout import Workspace
 def make_room(workspace: Workspace, remote: Remote | None) -> int:
     """Drops packs that a remote has, least recently used first, down to ``store.max_size``.
 
+    Only for what the default remote has: what is read later is looked for there. Where that cannot
+    be asked just now, nothing is dropped: the next command will do it.
+
     Args:
         workspace: Whose store.
-        remote: Connected; the default remote is asked where None.
+        remote: A connected one, to be used if it is the default; that is opened where None.
 
     Returns:
         How many bytes were dropped; 0 where there is no limit, or it is kept already.
-
-    Raises:
-        StorageError: The remote cannot be reached.
     """
     limit = workspace.config.max_size
     if limit is None or sum(row.size for row in workspace.store.index.packs()) <= limit:
         return 0
-    if remote is not None:
-        return _make_room(workspace, remote, limit)
-    with open_remote(workspace, None) as opened:
-        opened.connect(create=False)
-        opened.catalog.refresh()
-        return _make_room(workspace, opened, limit)
+    with contextlib.suppress(StorageError, NotFoundError, CorruptionError):
+        if remote is not None and remote.name == workspace.config.default_remote:
+            return _make_room(workspace, remote, limit)
+        with open_remote(workspace, None) as opened:
+            opened.connect(create=False)
+            opened.catalog.refresh()
+            return _make_room(workspace, opened, limit)
+    return 0
 
 
 def _make_room(workspace: Workspace, remote: Remote, limit: int) -> int:

@@ -62,8 +62,8 @@ def attach(workspace: Workspace) -> Fetcher | None:
 def check_remote(workspace: Workspace, name: str | None) -> RemoteCheck:
     """Tries a remote out: reading, listing, writing, and the one write that must not replace.
 
-    What it writes it removes. A remote that can only be read is no fault of a reader's, so that is
-    said and not counted as one.
+    What it writes it removes. A remote that can be read and not written is told as such; `pull`
+    and `fetch` work with it all the same.
 
     Raises:
         UsageError: There is no such remote, or its URL or options cannot be used.

@@ -21,6 +21,7 @@ _SECRET: Final = re.compile(
     r"|credentials|auth|login|connection_string|signature)(?:$|_)|accesskey|secretkey|apikey"
     r"|privatekey|accountkey|sastoken|connectionstring|authtoken|sessiontoken"
 )
+_WEB: Final = re.compile(r"https?://[^/?#\s]+", re.IGNORECASE)
 _LOCATIONS: Final = frozenset({"key_file", "token_file", "known_hosts"})  # of secrets, not secrets
 _TRUTHS: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
@@ -156,6 +157,12 @@ def _checked(cloud: Cloud, name: str, value: Any) -> str | bool:
         raise UsageError(
             f"the option {name} holds a user name or password",
             hint=f"Secrets are not kept in settings. Use {cloud.secrets}.",
+            where=name,
+        )
+    if name == "endpoint_url" and not _WEB.match(text):
+        raise UsageError(
+            f"the option {name} is the address of a server, not {text!r}",
+            hint="Write https://host, or http://host:port.",
             where=name,
         )
     return text

@@ -10,6 +10,7 @@ import base64
 import hashlib
 import json
 import logging
+import os
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 from urllib.parse import quote
@@ -78,6 +79,8 @@ class GcsCalls:
         """Finds credentials and sets up the session."""
         options = self._options
         project = {"project": options["project"]} if "project" in options else {}
+        if "token_file" in options:
+            os.stat(options["token_file"])  # gcsfs takes the name of a missing file for a token
         files = GCSFileSystem(
             token="anon" if options.get("anon") else options.get("token_file"),
             endpoint_url=options.get("endpoint_url"),

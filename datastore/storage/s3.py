@@ -87,6 +87,7 @@ _CODES: Final = {
 _LIBRARY: Final[tuple[tuple[type[Exception], str], ...]] = (
     (boto.SSLError, TLS),
     (boto.FlexibleChecksumError, CHECKSUM),
+    (ResponseParserError, CHECKSUM),  # an answer that is no XML
     (boto.ConnectTimeoutError, TIMEOUT),
     (boto.ReadTimeoutError, TIMEOUT),
     (boto.ProxyConnectionError, UNREACHABLE),
@@ -203,7 +204,10 @@ class S3Calls:
     async def page(self, prefix: str, token: str | None) -> tuple[list[Listed], str | None]:
         """One LIST: up to 1000 keys."""
         more = {"ContinuationToken": token} if token else {}
-        answer = await self._client.list_objects_v2(Bucket=self._bucket, Prefix=prefix, **more)
+        try:
+            answer = await self._client.list_objects_v2(Bucket=self._bucket, Prefix=prefix, **more)
+        except ValueError as error:  # a number or a date in the answer is none
+            raise ResponseParserError(str(error)) from error
         found = [Listed(each["Key"], each["Size"]) for each in answer.get("Contents", ())]
         return found, answer["NextContinuationToken"] if answer.get("IsTruncated") else None
 

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import hashlib
 import logging
+import re
 import socket
 from typing import Final, NamedTuple, NoReturn
 
@@ -34,6 +35,10 @@ logging.getLogger("paramiko").addHandler(logging.NullHandler())
 _CONNECT: Final = 15.0  # seconds for each step of logging in
 _ANSWER: Final = 60.0  # seconds without a byte from the server
 _WINDOW: Final = 4 * 1024 * 1024  # bytes under way: a line may be fast and long
+# What the library says of a file with no key that it can read; which kind it tried last varies.
+_NO_KEY: Final = re.compile(
+    "private key file|[Ii]nvalid key|deserialize key|OpenSSH key|expected .*key"
+)
 _SYSTEM_HOSTS: Final = "/etc/ssh/ssh_known_hosts"
 
 
@@ -136,6 +141,10 @@ def explain_login(error: BaseException, login: Login) -> Trouble | None:
         return Trouble(CREDENTIALS, said)
     if isinstance(error, paramiko.SSHException) and "authentication methods" in said:
         return Trouble(CREDENTIALS, said)
+    if isinstance(error, paramiko.SSHException) and login.key_file and _NO_KEY.search(said):
+        return Trouble(
+            CREDENTIALS, f"{login.key_file}: {said}", hint="Correct the remote's options."
+        )
     named = {login.key_file, login.known_hosts} - {None}  # errors of a network name no file
     if isinstance(error, OSError) and error.filename in named:
         return Trouble(CREDENTIALS, said, hint="Correct the remote's options.")

@@ -67,7 +67,15 @@ def test_secrets_are_not_taken_and_not_repeated(scheme, name):
 def test_no_option_that_is_taken_looks_like_a_secret_by_mistake():
     for cloud in CLOUDS.values():
         values = {name: "true" if kind is bool else "x" for name, kind in cloud.options.items()}
+        values |= {"endpoint_url": "http://x"} if "endpoint_url" in values else {}
         assert set(check_options(cloud.scheme, values)) == set(cloud.options)
+
+
+@pytest.mark.parametrize("url", ["localhost:9000", "storage.example.org", "https://", "s3://x"])
+def test_an_endpoint_is_the_address_of_a_server(url):
+    with pytest.raises(UsageError, match="address of a server") as caught:
+        check_options("s3", {"endpoint_url": url})
+    assert "https://host" in caught.value.hint
 
 
 @pytest.mark.parametrize("url", ["http://key:secret@host", "http://key@host/path"])
