@@ -16,6 +16,7 @@ import aiohttp
 import botocore.exceptions as boto
 import s3fs
 from botocore.config import Config
+from botocore.parsers import ResponseParserError
 
 from datastore.storage.base import Listed
 from datastore.storage.body import Body, sent

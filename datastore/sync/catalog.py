@@ -342,13 +342,23 @@ class Catalog:
 
     def _head(self, name: str) -> ShardHead:
         if name not in self._heads:
-            size = self._listed[name]
-            data = self._part(name, 0, min(size, ShardHead.HEAD_SIZE))
-            needed = ShardHead.needed(name, data, size)
-            if needed > len(data):
-                data += self._part(name, len(data), needed - len(data))
-            self._heads[name] = ShardHead.parse(name, data, size)
+            try:
+                self._heads[name] = self._read_head(name)
+            except CorruptionError:
+                # Bytes may have been turned on the way: a second look tells.
+                try:
+                    self._heads[name] = self._read_head(name)
+                except DatastoreError as error:
+                    raise self._located(error, name) from error
         return self._heads[name]
+
+    def _read_head(self, name: str) -> ShardHead:
+        size = self._listed[name]
+        data = self._part(name, 0, min(size, ShardHead.HEAD_SIZE))
+        needed = ShardHead.needed(name, data, size)
+        if needed > len(data):
+            data += self._part(name, len(data), needed - len(data))
+        return ShardHead.parse(name, data, size)
 
     def _part(self, name: str, start: int, length: int) -> bytes:
         try:
@@ -382,7 +392,19 @@ class Catalog:
             for (start, length), looked_up in wanted.items():
                 if data is not None and span.start <= start < span.start + span.length:
                     rows = data[start - span.start :][:length]
-                    found |= {digest: head.find_in_bucket(digest, rows) for digest in looked_up}
+                    found |= self._find_in_rows(head, start, rows, looked_up)
         if gone:
             raise self._gone(head.name)
         return {digest: places for digest, places in found.items() if places}
+
+    def _find_in_rows(
+        self, head: ShardHead, start: int, rows: bytes, digests: Iterable[Digest]
+    ) -> dict[Digest, list[Place]]:
+        try:
+            return {digest: head.find_in_bucket(digest, rows) for digest in digests}
+        except CorruptionError:
+            again = self._part(head.name, start, len(rows))
+        try:
+            return {digest: head.find_in_bucket(digest, again) for digest in digests}
+        except CorruptionError as error:
+            raise self._located(error, head.name) from error
