@@ -95,9 +95,16 @@ def _damaged(
     workspace: Workspace, remote: Remote, versions: Sequence[Version]
 ) -> list[RemoteDamage]:
     """Finds which versions need packs that are gone; a pack that none needs does not matter."""
+    damaged = [
+        RemoteDamage("", "", name, "this part of the index is damaged on the remote")
+        for name in sorted(remote.catalog.damaged)
+    ]
+    damaged += [
+        RemoteDamage("", "", name, "this part of the index is gone from the remote")
+        for name in remote.catalog.gone()
+    ]
     if not remote.catalog.lost:
-        return []
-    damaged = []
+        return damaged
     for version in versions:
         needed: dict[Kind, set[Digest]] = defaultdict(set)
         try:

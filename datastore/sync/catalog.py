@@ -119,14 +119,24 @@ class Catalog:
         What they list would be found by nobody who does not happen to have a copy. Where the packs
         are gone too, as a gc leaves it, the shard is forgotten.
         """
-        for name in sorted(self._whole.keys() - self._there):
-            if self._storage.size(INDEX + name) is not None:
-                continue  # the listing was stale
-            packs = {pack.name: pack.size for pack in self._whole[name].packs}
-            if find_present(self._storage, packs, self._transfers):
+        for name in sorted(self._unlisted()):
+            if self._has_packs(name):
                 self._storage.write(INDEX + name, self._whole[name].encoded())
             else:
                 self._forget(name)
+
+    def gone(self) -> list[str]:
+        """Lists the shards that are known here and gone from the remote, unlike their packs."""
+        return [name for name in sorted(self._unlisted()) if self._has_packs(name)]
+
+    def _has_packs(self, name: str) -> bool:
+        packs = {pack.name: pack.size for pack in self._whole[name].packs}
+        return bool(find_present(self._storage, packs, self._transfers))
+
+    def _unlisted(self) -> set[str]:
+        """Returns the shards that are known here and not on the remote; a listing may be stale."""
+        doubtful = self._whole.keys() - self._there
+        return {name for name in doubtful if self._storage.size(INDEX + name) is None}
 
     def rewrite_damaged(self) -> None:
         """Reads the shards back that are known here, and writes those again that are damaged."""

@@ -103,3 +103,15 @@ def test_status_of_a_remote_that_nobody_made_yet(shared, remote):
     remote.rename(remote.with_name("unmounted"))
     with pytest.raises((NotFoundError, StorageError), match=r"not there|empty"):
         shared.repo.remote_status()
+
+
+def test_status_sees_a_part_of_the_index_that_is_gone_or_damaged(shared, remote):
+    shared.repo.push()
+    shards = sorted((remote / "index").iterdir())
+    content = shards[0].read_bytes()
+    shards[0].unlink()
+    (damage,) = shared.repo.remote_status().damaged
+    assert (damage.pack, damage.path) == (shards[0].name, "")
+    shared.repo.push(verify=True)
+    assert shards[0].read_bytes() == content
+    assert shared.repo.remote_status().damaged == ()
