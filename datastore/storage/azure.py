@@ -195,9 +195,13 @@ class AzureCalls:
     async def page(self, prefix: str, token: str | None) -> tuple[list[Listed], str | None]:
         """One LIST: up to 5000 names."""
         pages = self._bucket().list_blobs(name_starts_with=prefix).by_page(token)
-        async for page in pages:
-            found = [Listed(each.name, each.size) async for each in page]
-            return found, pages.continuation_token or None
+        try:
+            async for page in pages:
+                found = [Listed(each.name, each.size) async for each in page]
+                return found, pages.continuation_token or None
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            # What the library makes of an answer in which a bit was turned.
+            raise DecodeError(f"the listing cannot be read: {error}") from error
         return [], None
 
     async def delete(self, path: str) -> None:

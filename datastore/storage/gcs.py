@@ -152,9 +152,13 @@ class GcsCalls:
         wanted["fields"] = "items(name,size),nextPageToken"
         if token:
             wanted["pageToken"] = token
-        answer = json.loads(await self._ask("GET", self._objects(), wanted))
-        found = [Listed(each["name"], int(each["size"])) for each in answer.get("items", ())]
-        return found, answer.get("nextPageToken")
+        data = await self._ask("GET", self._objects(), wanted)
+        try:
+            answer = json.loads(data)
+            found = [Listed(each["name"], int(each["size"])) for each in answer.get("items", ())]
+            return found, answer.get("nextPageToken")
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise _DamagedError from error
 
     async def delete(self, path: str) -> None:
         """One DELETE."""

@@ -24,6 +24,7 @@ from datastore.objects.received import BlockCollector
 from datastore.objects.store import ObjectStore
 from datastore.progress import SILENT, Progress
 from datastore.storage.counting import Traffic
+from datastore.storage.local import sweep
 from datastore.sync.download import Download
 from datastore.sync.plan import Wanted, choose, gather, plan_loads
 from datastore.sync.remote import Remote
@@ -97,6 +98,7 @@ class Fetcher:
                 if isinstance(error, DatastoreError):
                     self._refusal = error, time.monotonic()
                 raise
+            sweep(self._store.staging)  # what a killed pull left half written
             self._remote = remote
             self._listed_at = None
         return self._remote

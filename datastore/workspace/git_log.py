@@ -123,7 +123,7 @@ def read_versions(directory: Path, arguments: Sequence[str]) -> Iterator[Version
 
 def _fields(directory: Path, arguments: Sequence[str]) -> Iterator[bytes]:
     """Runs git, and splits what it prints at NULs."""
-    with tempfile.TemporaryFile() as errors:  # a pipe could fill up while nobody reads it
+    with _scratch() as errors:
         process = git_program.start(directory, arguments, stderr=errors, buffered=False)
         stream = cast("IO[bytes]", process.stdout)
         rest = b""
@@ -139,6 +139,18 @@ def _fields(directory: Path, arguments: Sequence[str]) -> Iterator[bytes]:
         finally:  # also where the caller has seen enough
             process.kill()
             process.communicate()
+
+
+def _scratch() -> IO[bytes]:
+    """Makes a file for what Git complains of: a pipe could fill up while nobody reads it."""
+    try:
+        return tempfile.TemporaryFile()
+    except OSError as error:
+        raise StorageError(
+            f"cannot make a temporary file: {error.strerror or error}",
+            hint="free some space, or let TMPDIR name a directory that can be written",
+            where="TMPDIR",
+        ) from error
 
 
 def _cut_off() -> StorageError:

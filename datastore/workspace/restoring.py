@@ -9,7 +9,7 @@ from datastore.errors import (
     DatastoreError,
 )
 from datastore.progress import Progress, Task
-from datastore.storage.local import write_durably
+from datastore.storage.local import storage_error, write_durably
 from datastore.workspace.checkout import CheckedOut, Materializer, remember
 from datastore.workspace.dataset import Dataset
 from datastore.workspace.ignore import ignore_paths
@@ -50,7 +50,7 @@ def checkout(
     places = workspace.places(paths, rev)
     if rev is not None:
         _check_names(workspace, places)
-    workspace.staging.mkdir(parents=True, exist_ok=True)
+    _make_staging(workspace)
     with (
         progress.task("compare", None, "B") as task,
         workspace.files_lock(shared=False).acquire(LOCK_TIMEOUT, task.describe),
@@ -85,11 +85,18 @@ def prepare(
     places = workspace.places(paths, rev)
     if rev is not None:
         _check_names(workspace, places)
-    workspace.staging.mkdir(parents=True, exist_ok=True)
+    _make_staging(workspace)
     with progress.task("compare", None, "B") as task:
         folding = folding_in(workspace.staging)
         steps = [plan_step(workspace, place, rev, folding, task, force=force) for place in places]
     bring(contents_of(steps))
+
+
+def _make_staging(workspace: Workspace) -> None:
+    try:
+        workspace.staging.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error(error, "make the directory", workspace.staging) from error
 
 
 def _check_names(workspace: Workspace, places: list[Place]) -> None:

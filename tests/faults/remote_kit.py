@@ -92,8 +92,8 @@ def hurry(patch: pytest.MonkeyPatch) -> None:
 
     def make(*, config_kwargs, **options):
         config = {**config_kwargs, "read_timeout": READ_TIMEOUT, "connect_timeout": 5}
-        # A session reads a megabyte of JSON: one for all.
-        return real(config_kwargs=config, session=session, **options)
+        # A session reads a megabyte of JSON: one for all. There may be one where two threads hurry.
+        return real(config_kwargs=config, **{"session": session, **options})
 
     patch.setattr(s3, "s3fs", SimpleNamespace(S3FileSystem=make))
     patch.setattr(s3, "sent", partial(sent, stall=2 * READ_TIMEOUT))

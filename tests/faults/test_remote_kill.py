@@ -109,8 +109,9 @@ def try_pulls(stage, killer, scenario, choose) -> None:
         with stage.scene(moment, "v2") as scene:
             killed = killer.run(scene.top, step, fault=plan)
             assert killed.error is None, (plan, killed.error)
+            # What is half made lies aside, and goes with the next run; a directory may be empty.
             wrong = [name for name in scene.wrong_files() if "tmp" not in name]
-            assert wrong == [], plan  # what is half made lies aside, and goes with the next run
+            assert [name for name in wrong if not (scene.top / name).is_dir()] == [], plan
             killer.do(scene.top, step)
             assert scene.wrong_files() == [], plan
             scene.check_fetched("v2")

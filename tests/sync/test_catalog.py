@@ -202,10 +202,12 @@ def test_shards_that_are_merged_while_they_are_read(setting, monkeypatch, large)
         monkeypatch.setattr(catalog_module, "WHOLE_SIZE", 0)
     names = [setting.add(number)[0] for number in range(3)]
     merged: list[str] = []
+    one_by_one = threading.Lock()
 
     def merge_now(request: Request) -> None:
-        if request.verb == "read_range" and not merged:
-            merged.append(setting.merge(names))
+        with one_by_one:
+            if request.verb == "read_range" and not merged:
+                merged.append(setting.merge(names))
 
     setting.client.before = merge_now
     setting.catalog.refresh()
