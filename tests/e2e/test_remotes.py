@@ -312,7 +312,7 @@ def test_looking_around_in_a_clone_without_data(ada, s3):
     assert bea.cat("images/cat/7.jpg") == cats["cat/7.jpg"]
     assert bea.datastore("pull", "images/dog").startswith("images: 1 file written")
     assert snapshot(bea.directory / "images").keys() == {"dog/1.jpg"}
-    assert stored_bytes(bea) < 700_000  # of 3.6 MB
+    assert stored_bytes(bea) < 1_200_000  # of 3.6 MB; a range may take in a neighbour
     assert bea.json("doctor", status=1)["checks"]  # no drivers, but nothing to say of the store
     assert "origin: fetched " in bea.datastore("fetch", "v2", "--", "images/cat/8.jpg")
     bea.datastore("pull", "-q")

@@ -2,8 +2,15 @@ from __future__ import annotations
 
 import pytest
 
+from datastore.objects.environment import Environment
 from datastore.objects.store import ObjectStore
 from datastore.storage.local import TEMPORARY_PREFIX
+
+
+@pytest.fixture(autouse=True)
+def _own_registry(monkeypatch):
+    """Whatever ran before in this process may have left an index open."""
+    monkeypatch.setattr(Environment, "_open", {})
 
 
 @pytest.fixture
