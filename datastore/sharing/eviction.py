@@ -20,7 +20,8 @@ def make_room(workspace: Workspace, remote: Remote | None) -> int:
     """Drops packs that a remote has, least recently used first, down to ``store.max_size``.
 
     Only for what the default remote has: what is read later is looked for there. Where that cannot
-    be asked just now, nothing is dropped: the next command will do it.
+    be asked just now, or a version here cannot be read through, nothing is dropped: that room could
+    not be made is no reason to call a push or a pull failed, and `verify` says what is damaged.
 
     Args:
         workspace: Whose store.
@@ -32,7 +33,7 @@ def make_room(workspace: Workspace, remote: Remote | None) -> int:
     limit = workspace.config.max_size
     if limit is None or sum(row.size for row in workspace.store.index.packs()) <= limit:
         return 0
-    with contextlib.suppress(StorageError, NotFoundError, CorruptionError):
+    with contextlib.suppress(StorageError, NotFoundError, CorruptionError, FormatError):
         if remote is not None and remote.name == workspace.config.default_remote:
             return _make_room(workspace, remote, limit)
         with open_remote(workspace, None) as opened:
@@ -50,16 +51,23 @@ def _make_room(workspace: Workspace, remote: Remote, limit: int) -> int:
 def _unacknowledged(workspace: Workspace, there: Container[Digest]) -> set[Digest]:
     """Lists what the versions need that no root on the remote stands for.
 
-    A push that was interrupted has left packs there, and a gc may take them for garbage.
+    A push that was interrupted has left packs there, and a gc may take them for garbage. Of a
+    version that was never here there is nothing to keep.
+
+    Raises:
+        NotFoundError: A version is here in part, so that nobody can say what of it is to stay;
+            likewise `CorruptionError` and `FormatError`.
     """
     kept: set[Digest] = set()
     with workspace.store.offline():
         for version in history.versions(workspace, None):
             if version.root in there:
                 continue
-            with contextlib.suppress(NotFoundError, CorruptionError, FormatError):
+            try:
                 tree = files.load(version.root, workspace.store)
-                for batch in needs(tree, workspace.store, known=kept):
-                    kept.update(batch.nodes)
-                    kept.update(digest for digest, _ in batch.chunks)
+            except NotFoundError:
+                continue
+            for batch in needs(tree, workspace.store, known=kept):
+                kept.update(batch.nodes)
+                kept.update(digest for digest, _ in batch.chunks)
     return kept

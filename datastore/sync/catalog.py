@@ -6,6 +6,7 @@ are fetched whole; of a large one only the rows around the digests that are aske
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
@@ -142,8 +143,9 @@ class Catalog:
         """Reads the shards back that are known here, and writes those again that are damaged."""
         for name in sorted(self._whole.keys() & self._there):
             data = self._whole[name].encoded()
-            if self._storage.read(INDEX + name) != data:
-                self._storage.write(INDEX + name, data)
+            with contextlib.suppress(NotFoundError):  # merged away since it was listed
+                if self._storage.read(INDEX + name) != data:
+                    self._storage.write(INDEX + name, data)
 
     def drop_damaged(self) -> None:
         """Deletes shards that are damaged; whoever has a sound copy writes it again with a push."""

@@ -146,8 +146,11 @@ class Remote:
             return decode_marker((self._directory / MARKER).read_bytes(), self.url)
         except FileNotFoundError:
             return None
-        except (OSError, FormatError):
-            return None
+        except FormatError:
+            return None  # a cache: what cannot be understood is made again
+        except OSError as error:
+            # Not as if it were unknown: an unmounted disk would then be taken for a new remote.
+            raise storage_error(error, "read", self._directory / MARKER) from error
 
     def _forget(self) -> None:
         """Drops what was remembered of another remote that lay here."""

@@ -130,7 +130,11 @@ class Survey:
         missing = list(pending.keys() - self._catalog.contains(pending.keys(), kind))
         if self._catalog.lost and missing:
             self.healed |= self._catalog.lost_packs_of(missing, kind)
-        for digest, found in zip(missing, self._store.places(missing), strict=True):
+        places = self._store.places(missing)
+        if any(found is not None and found.pack not in self._rows for found in places):
+            # Packs came since: another process sealed one, or a node was fetched to be looked at.
+            self._rows = {row.number: row for row in self._store.index.packs()}
+        for digest, found in zip(missing, places, strict=True):
             if found is None:
                 self.absent[pending[digest]] += 1
                 continue

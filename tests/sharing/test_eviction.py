@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from datastore.errors import StorageError
+from datastore.errors import NotFoundError, StorageError
 from tests.kernel.samples import noise
 
 LIMIT = 150_000
@@ -71,3 +71,21 @@ def test_what_no_root_stands_for_stays(shared, monkeypatch):
 
 def out_of_order(*_: object, **__: object) -> bool:
     raise StorageError("the network went away")
+
+
+def test_nothing_goes_while_a_version_cannot_be_read_through(shared, monkeypatch):
+    """What of it has to stay is then not known."""
+    limit(shared)
+    for number in range(5):
+        shared.version(f"n{number}", {"file.bin": noise(60_000, str(number))})
+    before = size(shared)
+    with monkeypatch.context() as patch:
+        patch.setattr("datastore.sharing.eviction.needs", unreadable)
+        shared.repo.push("n3")
+    assert size(shared) == before
+    shared.repo.push("n3")
+    assert size(shared) < before
+
+
+def unreadable(*_: object, **__: object) -> None:
+    raise NotFoundError("a node is not in the store")

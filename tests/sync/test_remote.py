@@ -181,3 +181,14 @@ def test_closing_twice(clone):
     remote.catalog.refresh()
     remote.close()
     remote.close()
+
+
+def test_a_marker_that_cannot_be_read_is_not_taken_for_none(clone, bucket):
+    """A remote that seems to be empty would be made anew, where a disk is not mounted."""
+    with clone.remote() as remote:
+        remote.connect(create=True)
+    marker = clone.known / MARKER
+    marker.unlink()
+    marker.mkdir()
+    with clone.remote() as remote, pytest.raises(StorageError):
+        remote.is_known  # noqa: B018
